@@ -17,7 +17,7 @@ import pystac
 
 from geoml.data.recipe import RasterRecipe, recipe_file
 from geoml.engine.images import settle as images
-from geoml.engine.images.recipe import PredictAsked
+from geoml.engine.images.recipe import Asked
 from geoml.engine.machine.shutdown import graceful_shutdown
 from geoml.engine.run import monitor as monitoring
 from geoml.engine.run import plan as planning
@@ -131,7 +131,7 @@ def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, pro
 
 @limits("predict")
 def predict(
-    recipe: PredictRecipe | Mapping[str, object],
+    recipe: PredictRecipe | Asked | Mapping[str, object],
     out: str | Path,
     *,
     progress: Progress | None = None,
@@ -154,10 +154,15 @@ def predict(
     """
     if not isinstance(recipe, PredictRecipe):
         recipe = images.asked(recipe) if "image" in recipe else parse(PredictRecipe, recipe, "recipe")
-    if isinstance(recipe, PredictAsked):
-        recipe = images.settled(recipe, out)
-    planning.check(recipe)
+    if isinstance(recipe, Asked):
+        images.check(recipe, out)
+        recipe = recipe if recipe.image else images.settled(recipe, out)
+    if not isinstance(recipe, Asked):
+        planning.check(recipe)
     with graceful_shutdown(), locked(out) as store:
+        if isinstance(recipe, Asked):  # under the lock, for the catalog of images lies in the folder
+            recipe = images.settled(recipe, out)
+            planning.check(recipe)
         return run_planned(recipe, store, progress=progress, started=started)
 
 

@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from geoml.cli.common import Json, command, out_console
 from geoml.errors import GeomlError
 from geoml.redacted import redact
-from geoml.settings import PREFIX, catalog_folders, settings
+from geoml.settings import PREFIX, Settings, catalog_folders, settings
 
 State = Literal["ok", "missing", "broken", "info"]
 
@@ -64,7 +64,12 @@ VARIABLES = re.compile(
     rf"{PREFIX}|PREFECT_|AWS_|AZURE_|GOOGLE_|GDAL_|CPL_|PROJ_|OMP_|CUDA_|(https?|all|no)_proxy$", re.I
 )
 """Names of environment variables that change what geoml does."""
-SECRET = re.compile(r"key|secret|token|password|signature|credential|auth|database|connection", re.IGNORECASE)
+SHOWN = re.compile(
+    r"OMP_\w+|CUDA_\w+|AWS_(DEFAULT_)?REGION|AWS_PROFILE|PREFECT_(HOME|PROFILE)|PROJ_(DATA|LIB|NETWORK)"
+    r"|GDAL_(CACHEMAX|DATA|NUM_THREADS|DRIVER_PATH|DISABLE_READDIR_ON_OPEN|HTTP_(TIMEOUT|CONNECTTIMEOUT|MAX_RETRY))"
+    r"|CPL_(DEBUG|TMPDIR|VSIL_CURL_(CACHE_SIZE|CHUNK_SIZE))"
+)
+"""Names of those whose values hold no secret, beside geoml's own settings; all others are said to be set, no more."""
 LARGEST_ANSWER = 2**20
 """Bytes of an answer that are read to see that there is one."""
 ROOM = 2 * 10**9
@@ -230,10 +235,12 @@ def disks() -> Iterator[Finding]:
 
 
 def environment() -> Iterator[Finding]:
-    """Variables that change what geoml does, without what may be secret; looked at before libraries set their own."""
+    """Variables that change what geoml does, with values that hold no secret; looked at before libraries set theirs."""
+    own = {f"{PREFIX}{field}".upper() for field in Settings.model_fields}
     for name in sorted(os.environ):
         if VARIABLES.match(name):
-            shown = "set, not shown" if SECRET.search(name) else redact(os.environ[name])
+            plain = name in own or SHOWN.fullmatch(name)
+            shown = redact(os.environ[name]) if plain else "set, not shown"
             yield Finding("environment", name, "info", shown)
 
 
@@ -241,11 +248,16 @@ def reachable() -> Iterator[Finding]:
     """Whether each catalog answers; the only check that goes over the network."""
     from geoml.io.stac.catalog import catalog_names, open_catalog
     from geoml.io.stores import web
+    from geoml.io.stores.bucket import Bucket, is_bucket
 
     for name in catalog_names():
         try:
             url = open_catalog(name).url
-            if "://" in url:
+            if is_bucket(url):
+                folder, _, file = url.rpartition("/")
+                there = Bucket(folder, "catalog").head(file) is not None
+                yield Finding("catalogs", name, "ok" if there else "missing", url)
+            elif "://" in url:
                 status = web.fetch("GET", url, cap=LARGEST_ANSWER, guarded=False).status
                 state: State = "ok" if status < 400 else "missing"
                 yield Finding("catalogs", name, state, f"{url}: HTTP {status}")

@@ -6,7 +6,7 @@ import typer
 
 from geoml.cli import options
 from geoml.cli.common import Runs, command
-from geoml.cli.predict import DryRun, Out, run
+from geoml.cli.predict import DryRun, Out, look, run
 from geoml.engine.images.recipe import EmbedAsked
 from geoml.errors import InputError
 
@@ -24,13 +24,22 @@ def embed(asked: EmbedAsked, out: Out, dry_run: DryRun = False, backend: Runs = 
     geoml embed -m presto -c earth-search -C sentinel-2-l1c \\
       -b 12.2 45.3 12.4 45.5 -t 2024-05 -t 2024-07 -o venice
     """
-    from geoml.engine.cards.encoder import EMBEDDING
-    from geoml.engine.images.settle import planned
-    from geoml.engine.run.planned import card_of
+    _check_encoder(asked.model)
+    if not dry_run:
+        run(asked, out, backend=backend)
+        return
+    from geoml.engine.images.settle import looked_at
 
-    with planned(asked, None if dry_run else out) as recipe:
-        if (card := card_of(recipe)).task != EMBEDDING:
-            raise InputError(
-                f"model: {card.name} is for {card.task}; expected an encoder, as geoml models import makes one"
-            )
-        run(recipe, out, dry_run=dry_run, backend=backend)
+    with looked_at(asked) as recipe:
+        look(recipe, backend=backend)
+
+
+def _check_encoder(model: str) -> None:
+    from geoml.engine.cards.encoder import EMBEDDING, EncoderCard
+    from geoml.engine.packages import cards
+
+    card = cards.read_any(model)
+    if not isinstance(card, EncoderCard) and card.task != EMBEDDING:
+        raise InputError(
+            f"model: {card.name} is for {card.task}; expected an encoder, as geoml models import makes one"
+        )

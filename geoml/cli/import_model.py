@@ -39,7 +39,10 @@ def import_model(
     """
     from geoml.engine import importers
 
-    out = out or Path(Path(kind).stem)
+    if out is None:
+        out = Path(Path(kind).stem)
+        if out.resolve() in (Path(kind).resolve(), source.resolve()):
+            out = Path(f"{out}-geoml")
     card = importers.convert(kind, source, out, asked)
     out_console.print(f"wrote {out}")
     if (off := card.scores.get("original_difference")) is not None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from geoml.cli import options
 from geoml.cli.common import Runs, command, out_console, print_warnings, use_backend
-from geoml.engine.images.recipe import PredictAsked
+from geoml.engine.images.recipe import Asked, PredictAsked
 from geoml.errors import InputError
 from geoml.io.stac.left_out import summary
 from geoml.recipe import PredictRecipe
@@ -35,29 +35,33 @@ def predict(asked: PredictAsked, out: Out, dry_run: DryRun = False, backend: Run
       -b -54.73 -25.46 -54.46 -25.15 -t 2020-05-18 --crs data -o itaipu
     geoml predict -m crops --image scene.tif -o crops-map
     """
-    from geoml.engine.images.settle import planned
+    if not dry_run:
+        run(asked, out, backend=backend)
+        return
+    from geoml.engine.images.settle import looked_at
 
-    with planned(asked, None if dry_run else out) as recipe:
-        run(recipe, out, dry_run=dry_run, backend=backend)
+    with looked_at(asked) as recipe:
+        look(recipe, backend=backend)
 
 
-def run(recipe: PredictRecipe, out: str, *, dry_run: bool, backend: str | None) -> None:
-    """Predict by a recipe, and print what was written."""
-    if backend is not None and "://" in settings().workers:
-        raise InputError(
-            f"backend: the workers at {settings().workers} have settings of their own; set GEOML_BACKEND there"
-        )
+def look(recipe: PredictRecipe, *, backend: str | None) -> None:
+    """Print what a recipe would do."""
+    _check_workers(backend)
     use_backend(backend)
     from geoml.engine.run.plan import make_plan
 
-    if dry_run:
-        plan, items = make_plan(recipe)
-        zones = ", ".join(z.plane.code for z in plan.zones)
-        blocks = f"{len(plan.blocks)} blocks of {recipe.block_size} pixels in {zones}"
-        out_console.print(f"{len(items)} items, {blocks}; nothing was read")
-        if plan.left_out:
-            out_console.print(summary(plan.left_out), highlight=False)
-        return
+    plan, items = make_plan(recipe)
+    zones = ", ".join(z.plane.code for z in plan.zones)
+    blocks = f"{len(plan.blocks)} blocks of {recipe.block_size} pixels in {zones}"
+    out_console.print(f"{len(items)} items, {blocks}; nothing was read")
+    if plan.left_out:
+        out_console.print(summary(plan.left_out), highlight=False)
+
+
+def run(recipe: Asked, out: str, *, backend: str | None) -> None:
+    """Predict as asked, and print what was written."""
+    _check_workers(backend)
+    use_backend(backend)
     from geoml import pipeline  # torch and all that, which a dry run does without
     from geoml.cli.progress import progress_bar
 
@@ -65,6 +69,13 @@ def run(recipe: PredictRecipe, out: str, *, dry_run: bool, backend: str | None) 
         written = pipeline.predict(recipe, out, progress=bar.advance, started=bar.start)
     outputs(out, written)
     print_warnings(written)
+
+
+def _check_workers(backend: str | None) -> None:
+    if backend is not None and "://" in settings().workers:
+        raise InputError(
+            f"backend: the workers at {settings().workers} have settings of their own; set GEOML_BACKEND there"
+        )
 
 
 def outputs(out: str | Path, run: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from geoml.cli.terminal import Terminal
 from geoml.errors import GeomlError
+from geoml.redacted import redact
 
 TERMINATED = 143
 """Exit code after SIGTERM, see `geoml.engine.machine.shutdown`."""
@@ -30,7 +31,10 @@ def resumable(out: str | Path, kept: Callable[[], str], last: Callable[[], Path]
         if isinstance(err, KeyboardInterrupt) or err.code == TERMINATED:
             console = Terminal(stderr=True)
             console.print(f"Stopped: {kept()}, kept in {out}", highlight=False)
-            console.print(f"To go on: {command_line()}", highlight=False)
+            line = command_line()
+            console.print(f"To go on: {line}", highlight=False)
+            if redact(line) != line:
+                console.print("A signature or password was left out of that line: give it again", highlight=False)
         raise
     if before is not None and before == _stamp(last):
         print_unchanged(out)

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from geoml.cli.common import Json, command, out_console
-from geoml.errors import InputError
+from geoml.errors import GeomlError, InputError
 from geoml.io.stores.bucket import is_bucket
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def runs(
     several = not is_bucket(out) and not (Path(out) / STATE).is_dir()
 
     def look() -> list[RunState]:
-        return list(map(_state, places(Path(out)))) if several else [_state(out)]
+        return list(map(_state_or_damage, places(Path(out)))) if several else [_state(out)]
 
     def shown(found: list[RunState]) -> Table:
         return _table(found) if several else _page(found[0])
@@ -92,6 +92,16 @@ def _state(out: str) -> RunState:
     return state(out)
 
 
+def _state_or_damage(out: str) -> RunState:
+    """One of several: a run that cannot be read hides no other."""
+    from geoml.engine.run.state import RunState
+
+    try:
+        return _state(out)
+    except GeomlError as err:
+        return RunState(out, "damaged", 0, 0, reason=str(err))
+
+
 def _until_ended(look: Callable[[], list[RunState]]) -> Iterator[list[RunState]]:
     """What ``look`` finds, whenever it has changed, until nothing is running."""
     before: list[object] = []
@@ -107,6 +117,8 @@ def _until_ended(look: Callable[[], list[RunState]]) -> Iterator[list[RunState]]
 
 
 def _blocks(run: RunState) -> str:
+    if run.reason is not None:
+        return run.reason
     return f"{run.done} of {run.planned} done, {len(run.failed)} failed, {run.left} left"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,8 @@ from geoml.cli.common import Json, command, err_console, out_console, print_scor
 from geoml.cli.main import models_show
 from geoml.cli.resume import resumable
 from geoml.data.own_recipe import OwnRecipe
-from geoml.errors import InputError
+from geoml.errors import InputError, MissingExtra
+from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.report.score_table import number
 
 
@@ -69,6 +72,8 @@ def _train(recipe: Path, out: Path) -> None:
 
 def _train_own(own: OwnRecipe, out: Path, *, dry_run: bool) -> None:
     """Make the recipe, show it, train, and print the scores beside those of simple methods."""
+    if find_spec("sklearn") is None:  # said before hours of training
+        raise MissingExtra("train: scikit-learn is not installed; pip install 'geoml[train]'")
     from geoml.data.own_labels import own_training
 
     made = own_training(own, out)
@@ -89,7 +94,16 @@ def _train_own(own: OwnRecipe, out: Path, *, dry_run: bool) -> None:
         table.add_row(name, number(row["miou"]), number(row["overall_accuracy"]))
     out_console.print(table)
     out_console.print(found.verdict, highlight=False)
-    out_console.print(f"Map with it: geoml predict --model {out} --image SCENE.tif --out MAP", highlight=False)
+    out_console.print(f"Map with it: {_map_line(own, out)}", highlight=False, markup=False)
+
+
+def _map_line(own: OwnRecipe, out: Path) -> str:
+    """The command of a map of a further image, with what had to be told of these."""
+    words = ["geoml", "predict", "--model", str(out), "--image", "SCENE.tif"]
+    for name in SceneFields.model_fields:
+        if (value := getattr(own, name)) not in (None, ()):
+            words += [f"--{name}", ",".join(value) if isinstance(value, tuple) else str(value)]
+    return shlex.join([*words, "--out", "MAP"])
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import webbrowser
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def view(
     def ready(address: str) -> None:
         out_console.print(f"The map of {out} is at {address} (Ctrl-C ends it)", highlight=False)
         if browser:
-            webbrowser.open(address)
+            # some browsers, such as those of a terminal, do not return before they have shown the page
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     serve(RunTiles.of(run_store(out)), port, ready)

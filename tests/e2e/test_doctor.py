@@ -14,6 +14,7 @@ from geoml.cli import doctor
 from geoml.settings import settings
 from tests.docs import documents
 from tests.e2e.printed import Cli, prints, rows, said, wide
+from tests.integration import fault_server
 
 __all__ = ["said", "wide"]  # fixtures
 
@@ -21,12 +22,26 @@ __all__ = ["said", "wide"]  # fixtures
 @prints("doctor")
 def test_doctor(said: Callable[..., str], cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-show-me")
+    for name in (
+        "GDAL_HTTP_USERPWD",
+        "GDAL_HTTP_HEADERS",
+        "GDAL_HTTP_COOKIE",
+        "AZURE_SAS",
+        "GEOML_OTHER",
+        "https_proxy",
+    ):
+        monkeypatch.setenv(name, "do-not-show-me")
+    monkeypatch.setenv("GDAL_CACHEMAX", "64")
     monkeypatch.setenv("GEOML_DATA", "https://user:do-not-show-me@host.example/data")
     told = said("doctor")
     assert "Nothing that geoml needs is broken." in told
     assert "do-not-show-me" not in told
-    assert rows(told)["environment: AWS_SECRET_ACCESS_KEY"] == ["", "set, not shown"]
-    found = json.loads(said("doctor", "--json"))
+    for name in ("AWS_SECRET_ACCESS_KEY", "GDAL_HTTP_USERPWD", "AZURE_SAS", "https_proxy"):
+        assert rows(told)[f"environment: {name}"] == ["", "set, not shown"]
+    assert rows(told)["environment: GDAL_CACHEMAX"] == ["", "64"]
+    told_in_json = said("doctor", "--json")
+    assert "do-not-show-me" not in told_in_json
+    found = json.loads(told_in_json)
     by_name = {(one["section"], one["name"]): one for one in found["found"]}
     assert by_name["versions", "torch"]["about"] == torch.__version__.partition("+")[0]
     assert by_name["extra", "openvino"]["state"] == "ok"
@@ -54,5 +69,22 @@ def test_doctor_asks_catalogs_only_when_told(
     assert set(rows(said("doctor"))) & {"catalogs: there", "catalogs: gone"} == set()
     told = rows(said("doctor", "--catalogs"))
     assert told["catalogs: there"][0] == "ok"
+    assert told["catalogs: gone"][0] == "missing"
+    settings.cache_clear()
+
+
+def test_doctor_asks_for_a_catalog_in_a_bucket_as_one(
+    said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("there", "gone"):
+        (tmp_path / f"{name}.yaml").write_text(f"url: s3://{name}/catalog.json\nkind: static\n")
+    with fault_server.serve(files={"/there/catalog.json": b"{}"}) as server:
+        asked = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": server.url}
+        for name, value in {**asked, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("GEOML_CATALOGS", str(tmp_path))
+        settings.cache_clear()
+        told = rows(said("doctor", "--catalogs"))
+    assert told["catalogs: there"] == ["ok", "s3://there/catalog.json"]
     assert told["catalogs: gone"][0] == "missing"
     settings.cache_clear()

@@ -232,6 +232,22 @@ def test_no_map(threshold: str, catalog: Path, predict: Callable[..., Path]) -> 
     assert (out / "map.html").stat().st_mtime_ns == written
 
 
+def test_what_is_made_no_more_does_not_stay(threshold: str, catalog: Path, predict: Callable[..., Path]) -> None:
+    out = predict(threshold, catalog, SCENE.bbox(), map=True, features_format=["parquet", "gpkg"])
+    there = {"map.html", "features.gpkg"}
+    assert all((out / name).exists() for name in there)
+    block = next(out.glob("cogs/*/class.tif"))
+    block.unlink()  # so that there is something to do
+    predict(threshold, catalog, SCENE.bbox(), map=False, features_format=["parquet"])
+    run = json.loads((out / "run.json").read_text())
+    assert block.exists()
+    assert not [name for name in there if (out / name).exists() or name in run["files"]]
+    assert "map" not in run["seconds"]
+    predict(threshold, catalog, SCENE.bbox(), map=True, features_format=["parquet"])
+    assert (out / "map.html").exists()
+    assert json.loads((out / "run.json").read_text())["seconds"]["map"] > 0
+
+
 def test_blocks_do_not_show(threshold: str, catalog: Path, predict: Callable[..., Path]) -> None:
     one, two = (data_of(predict(threshold, catalog, SCENE.bbox(), f"b{n}", block_size=n)) for n in (64, 200))
     assert one["layers"] == two["layers"]

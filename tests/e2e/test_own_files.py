@@ -18,12 +18,13 @@ import yaml
 from affine import Affine
 
 import geoml
-from geoml import testing
+from geoml import pipeline, testing
 from geoml.data.recipe import TrainRecipe
 from geoml.recipe import parse
 from geoml.settings import settings, shipped
 from tests.e2e.conftest import THRESHOLDS
 from tests.e2e.printed import Cli, prints, rows, said, wide
+from tests.integration import fault_server
 
 __all__ = ["said", "wide"]  # fixtures
 
@@ -183,6 +184,40 @@ def test_an_image_alone_gives_a_map_and_is_known_by_what_it_holds(
     tif(tmp_path / "other_20240601.tif")
     with pytest.raises(geoml.InputError, match="holds the map of other images: scenes is"):
         geoml.predict(asked | {"image": str(tmp_path / "other_20240601.tif")}, tmp_path / "out")
+
+
+def test_images_are_not_written_down_while_another_works_on_the_run(threshold: str, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", {"model": threshold, "bands": "red,nir", "scale": 1e-4}
+    first, other = tif(tmp_path / "a_20240601.tif"), tif(tmp_path / "b_20240601.tif")
+    geoml.predict({**told, "image": str(first)}, out)
+    for done in (out / "items").glob("*.json"):
+        done.unlink()
+    before = {p: p.read_bytes() for p in (out / ".geoml").rglob("*.json") if p.name != "lock.json"}
+    with pipeline.locked(out), pytest.raises(geoml.GeomlError, match="is being worked on by"):
+        geoml.predict({**told, "image": str(other)}, out)
+    assert {p: p.read_bytes() for p in (out / ".geoml").rglob("*.json") if p.name != "lock.json"} == before
+    geoml.predict({**told, "image": str(first)}, out)
+    assert np.array_equal(mapped(out), truth(DATA))
+
+
+def test_another_image_elsewhere_of_the_same_name_is_another(
+    threshold: str, tmp_path: Path, machine: Callable[..., None]
+) -> None:
+    machine(retries=0, timeout=5, private_hosts=True, schemes='["http"]')
+    content = tif(tmp_path / "x_20240601.tif").read_bytes()
+    asked = {"model": threshold, "bands": "red,nir", "scale": 1e-4}
+    with fault_server.serve(files={f"/{k}/x_20240601.tif": content for k in "ab"}) as server:
+        geoml.predict({**asked, "image": f"{server.url}/a/x_20240601.tif"}, tmp_path / "out")
+        with pytest.raises(geoml.InputError, match="holds the map of other images: scenes is"):
+            geoml.predict({**asked, "image": f"{server.url}/b/x_20240601.tif"}, tmp_path / "out")
+
+
+def test_a_damaged_list_of_images_is_named(threshold: str, tmp_path: Path) -> None:
+    asked = {"model": threshold, "bands": "red,nir", "scale": 1e-4, "image": str(tif(tmp_path / "a_20240601.tif"))}
+    geoml.predict(asked, tmp_path / "out")
+    (tmp_path / "out" / ".geoml" / "images.json").write_text('{"scenes": [')
+    with pytest.raises(geoml.DataError, match=r"images\.json: damaged"):
+        geoml.predict(asked, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

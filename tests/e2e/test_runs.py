@@ -44,6 +44,19 @@ def test_runs_of_a_folder(run: Path, said: Callable[..., str], cli: Cli, tmp_pat
         assert cli("runs", tmp_path / place).exit_code == 2
 
 
+def test_a_damaged_run_hides_no_other(run: Path, said: Callable[..., str], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(run, tmp_path / name)
+    (tmp_path / "a" / ".geoml" / "plan.json").write_text("{")
+    told = rows(said("runs", tmp_path))
+    assert told[str(tmp_path / "b")][0] == "finished"
+    assert told[str(tmp_path / "a")][0] == "damaged"
+    damaged, whole = json.loads(said("runs", tmp_path, "--json"))
+    assert (damaged["status"], whole["status"], whole["reason"]) == ("damaged", "finished", None)
+    assert "plan.json" in damaged["reason"]
+    assert said("runs", tmp_path, "--watch").splitlines()[0].startswith(f"{tmp_path / 'a'}: damaged, ")
+
+
 def test_runs_are_watched_until_they_end(run: Path, said: Callable[..., str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(run, out)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -59,6 +60,30 @@ def get(address: str, path: str, host: str | None = None) -> tuple[int, bytes]:
     except urllib.error.HTTPError as err:
         with err:
             return err.code, err.read()
+
+
+def test_a_browser_that_waits_gets_the_page(run: Path, tmp_path: Path) -> None:
+    """Such as one of a terminal, which does not return before it has the page."""
+    waits, seen = tmp_path / "waits.py", tmp_path / "seen"
+    waits.write_text(
+        f"""#!{sys.executable}
+import pathlib, sys, urllib.request
+with urllib.request.urlopen(sys.argv[1], timeout=20) as answer:
+    pathlib.Path({str(seen)!r}).write_text(str(answer.status))
+"""
+    )
+    waits.chmod(0o755)
+    words = [sys.executable, "-m", "geoml.cli", "view", str(run)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, env={**os.environ, "BROWSER": f"{waits} %s"}) as command:
+        try:
+            until = time.monotonic() + 40
+            while not (seen.exists() and seen.read_text()) and time.monotonic() < until and command.poll() is None:
+                time.sleep(0.1)
+            assert seen.exists()
+            assert seen.read_text() == "200"
+        finally:
+            command.send_signal(signal.SIGINT)
+        assert command.wait(20) == 0
 
 
 @prints("view")

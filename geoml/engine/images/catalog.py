@@ -16,7 +16,7 @@ from shapely.geometry import MultiPolygon
 from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.images.recipe import Asked, plain
 from geoml.engine.packages import cards
-from geoml.errors import InputError
+from geoml.errors import DataError, InputError
 from geoml.io.cards.kinds import card_of as kind_of
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.scene_fields import SceneFields
@@ -27,6 +27,7 @@ from geoml.io.stac.times import rfc3339
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, within, write_json
 from geoml.recipe import Frozen, PredictRecipe, differences
+from geoml.redacted import bare
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,9 @@ def over_files(recipe: Asked, folder: Path, *, contents: bool) -> PredictRecipe:
     for scene in scenes:
         (log.warning if scene.guessed else log.info)("%s", scene.said)
     dates, ground = _dates(recipe.model, scenes)
-    _check_same(recipe, scenes, folder)
+    now = _checked(recipe, scenes, folder)
     catalog = write_scenes(scenes, recipe, folder / FOLDER, "images of a run", contents=contents)
+    write_json(within(folder, ASKED), now.model_dump(mode="json"))
     region: dict[str, object] = {"bbox": query.bbox, "region": query.region}
     if query.bbox is None and query.region is None:
         path = within(folder, REGION)
@@ -98,12 +100,23 @@ class _Before(Frozen):
     told: SceneFields
 
 
-def _check_same(recipe: Asked, scenes: list[FileScene], folder: Path) -> None:
-    """Raise InputError where blocks of other images are done; a file with other contents has them made again."""
+def _checked(recipe: Asked, scenes: list[FileScene], folder: Path) -> _Before:
+    """What the folder will be made of. A file with other contents has its blocks made again; raises InputError where
+    blocks of other images are done, DataError where what was asked before is damaged."""
     told = {name: getattr(recipe, name) for name in SceneFields.model_fields}
-    now = _Before(scenes=tuple(s.name for s in scenes), told=SceneFields(**told))
+    now = _Before(scenes=tuple(_called(s) for s in scenes), told=SceneFields(**told))
     before = read_small(folder / ASKED)
-    made = before is not None and any((folder.parent / "items").glob("*.json"))
-    if made and (changes := differences(json.loads(before or b""), now)):
+    if before is None or not any((folder.parent / "items").glob("*.json")):
+        return now
+    try:
+        changes = differences(json.loads(before), now)
+    except (ValueError, RecursionError, TypeError, AttributeError) as err:
+        raise DataError(f"{folder / ASKED}: damaged ({err}); remove it if the images are the same as before") from err
+    if changes:
         raise InputError(f"out: {folder.parent} holds the map of other images: {changes}; expected an empty folder")
-    write_json(within(folder, ASKED), now.model_dump(mode="json"))
+    return now
+
+
+def _called(scene: FileScene) -> str:
+    """A scene by its name, and by where its files are if they are elsewhere: names of those are often all the same."""
+    return " ".join([scene.name, *(bare(f.href) for f in scene.files if is_url(f.href))])

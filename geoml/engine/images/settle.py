@@ -25,10 +25,10 @@ def asked(value: Mapping[str, object]) -> PredictAsked:
 
 
 @contextmanager
-def planned(recipe: Asked, out: str | Path | None) -> Iterator[PredictRecipe]:
-    """`settled` in the folder ``out``; without one in a folder that is gone afterwards, for a look at the plan."""
-    if out is not None or not recipe.image:
-        yield settled(recipe, out or "")
+def looked_at(recipe: Asked) -> Iterator[PredictRecipe]:
+    """`settled` for a look at the plan, of images in a folder that is gone afterwards."""
+    if not recipe.image:
+        yield plain(recipe, dict(recipe.query))
         return
     from geoml.engine.images.catalog import over_files  # what opens files, which a run over a catalog begins without
 
@@ -36,17 +36,23 @@ def planned(recipe: Asked, out: str | Path | None) -> Iterator[PredictRecipe]:
         yield over_files(recipe, Path(folder), contents=False)
 
 
+def check(recipe: Asked, out: str | Path) -> None:
+    """What is said before a folder is made. Raises InputError for images and a bucket as ``out``, an unknown model."""
+    if recipe.image and is_bucket(out):
+        raise InputError(f"out: {out} is a bucket; a run over files keeps its catalog beside it, expected a folder")
+    cards.find(recipe.model)
+
+
 def settled(recipe: Asked, out: str | Path) -> PredictRecipe:
     """The recipe of a run over a catalog: as asked, or over that of the images, which lies in ``out`` then.
 
-    Raises InputError for files that cannot be used, bands that are not known, another number of images than the model
-    takes, a bucket as ``out``, and a folder with the map of other images.
+    To be called by who holds the lock of ``out``. Raises InputError as `check` does, for files that cannot be used,
+    bands that are not known, another number of images than the model takes, and a folder with the map of other images;
+    DataError for a damaged folder.
     """
     if not recipe.image:
         return plain(recipe, dict(recipe.query))
-    if is_bucket(out):
-        raise InputError(f"out: {out} is a bucket; a run over files keeps its catalog beside it, expected a folder")
+    check(recipe, out)
     from geoml.engine.images.catalog import over_files
 
-    cards.find(recipe.model)  # said before a folder is made
     return over_files(recipe, (claim(out, STATE).local / STATE).resolve(), contents=True)

@@ -37,7 +37,13 @@ def convert(kind_or_file: str, source: Path, out: Path, asked: ImportOptions) ->
     if kind not in kinds():
         if not Path(kind).exists():
             raise unknown("import", kind, kinds())
+        if source != Path():
+            raise InputError(
+                f"source: {source} is given beside {kind}; expected one of them, or a kind before a source"
+            )
         kind, source = _recognised(Path(kind)), Path(kind)
+    if source != Path() and out.resolve() == source.resolve():
+        raise InputError(f"out: {out} is the source itself; expected another folder")
     module = IMPORTERS.find(kind.replace("-", "_"))
     if "asked" not in inspect.signature(module.convert).parameters:
         if given := [n for n, f in type(asked).model_fields.items() if getattr(asked, n) != f.default]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,23 @@ def is_json_with(folder: Path, *keys: str) -> bool:
         return bool(set(settings(folder / "config.json", "settings")) & set(keys))
     except (InputError, ModelError):
         return False
+
+
+def is_plain(name: object) -> bool:
+    """Whether the name of a network is one that a library has itself, no address of a hub and no path."""
+    return not isinstance(name, str) or not {":", "/", "\\"} & set(name)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """While libraries build a network: they ask no hub, whatever a folder's settings say."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def checkpoint(path: Path, what: str) -> dict[str, Any]:

@@ -131,6 +131,20 @@ def two_classes(y: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(y), y], 1)
 
 
+def refuse_chances(y: Tensor, asked: ImportOptions) -> None:
+    """Raise InputError for raw output (batch, class, y, x) that looks like probabilities.
+
+    A package has logits: what is above 0 where one output stands for two classes, and a probability always is.
+    """
+    within = y.ndim == 4 and bool(((y >= 0) & (y <= 1)).all())
+    if asked.logits or not within or (y.shape[1] > 1 and not bool(((y.sum(1) - 1).abs() < TOLERANCE).all())):
+        return
+    raise InputError(
+        "import: the output of a chip of noise looks like probabilities; expected logits: export the network without "
+        "its last sigmoid or softmax, or give --logits if these are logits"
+    )
+
+
 def without_sizes(told: Told) -> Told:
     """The same of a network that takes chips of one size."""
     return replace(told, fixed=True, stride=1)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+FLOAT = 1
+"""float32, as ONNX numbers its types."""
 Attributes = Mapping[str, Any]
 Step = Callable[..., Any]
 """``step(attributes, *inputs)``; an input is a tensor, None where it is left out."""
@@ -181,6 +183,12 @@ def _same(_: Attributes, x: Tensor, *__: Any) -> Tensor:
     return x
 
 
+def _cast(a: Attributes, x: Tensor) -> Tensor:
+    if a.get("to") != FLOAT:
+        raise Unknown(f"Cast to type {a.get('to')} of ONNX")
+    return x.float()
+
+
 def _squeeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
     return x.squeeze(tuple(int(n) for n in numbers(axes) or a.get("axes", ())))
 
@@ -196,7 +204,7 @@ STEPS: Mapping[str, Step] = {
     "BatchNormalization": _norm, "LayerNormalization": _layer_norm, "InstanceNormalization": _instance_norm,
     "Resize": _resize, "Upsample": _upsample, "Pad": _pad, "Slice": _slice, "Split": _split, "Reshape": _reshape,
     "Gemm": _gemm, "Clip": _clip, "DepthToSpace": _shuffle, "Identity": _same, "Dropout": _same,
-    "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Cast": _cast,
     "GlobalAveragePool": lambda _, x: x.mean((2, 3), keepdim=True),
     "GlobalMaxPool": lambda _, x: x.amax((2, 3), keepdim=True),
     "ReduceMean": _reduced(torch.mean), "ReduceSum": _reduced(torch.sum), "ReduceMax": _reduced(torch.amax),

@@ -55,6 +55,7 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
     config = _folders.settings(folder / "config.json", WHAT)
     if "auto_map" in config:
         raise InputError(f"{folder}: its network is code of its own (auto_map), which is never run; export it as .pt2")
+    _check_whole(config, folder)
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no .safetensors; a pickle is never executed; expected {WHAT}")
     net = _loaded(folder)
@@ -75,6 +76,25 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
     return _network.save(whole, whole, asked, told, out)
 
 
+def _check_whole(config: dict[str, Any], folder: Path) -> None:
+    """Raise InputError for settings, nested ones too, that have transformers ask a hub for parts of the network."""
+    if (folder / "adapter_config.json").exists():
+        raise InputError(f"{folder}: an adapter of another network (adapter_config.json); expected {WHAT}")
+    left: list[Any] = [config]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            for key in ("backbone", "architecture"):
+                if not _folders.is_plain(one.get(key)):
+                    raise InputError(
+                        f"{folder}: {key} {one[key]!r} lies elsewhere; expected backbone_config in its place"
+                    )
+            if one.get("use_pretrained_backbone"):
+                why = "use_pretrained_backbone has weights fetched"
+                raise InputError(f"{folder}: {why}; expected false, for the folder has them all")
+        left += one.values() if isinstance(one, dict) else one if isinstance(one, list) else []
+
+
 def _loaded(folder: Path) -> Any:
     from transformers import AutoModelForSemanticSegmentation
     from transformers.utils import logging
@@ -82,7 +102,7 @@ def _loaded(folder: Path) -> Any:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _folders.offline():
             warnings.simplefilter("ignore")
             net, notes = AutoModelForSemanticSegmentation.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,

@@ -1,8 +1,8 @@
 """An ONNX file: its graph becomes a torch program, compared with what ONNX Runtime makes of the file.
 
 https://onnx.ai; the extra ``onnx``. Operators outside of a list are refused by name, and so are weights in other
-files, of which ONNX knows paths. Where the graph computes with the sizes of its input, ONNX Runtime folds that for
-chips of one size.
+files, of which ONNX knows paths. A last Sigmoid or Softmax is left out, for a package gives logits. Where the graph
+computes with the sizes of its input, ONNX Runtime folds that for chips of one size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from geoml.engine.importers import _network
+from geoml.engine.importers._onnx_file import all_tensors, chances, gives_logits
 from geoml.engine.importers._onnx_steps import STEPS, Unknown
+from geoml.engine.importers._published import difference
 from geoml.engine.packages.import_options import ImportOptions
 from geoml.errors import InputError, MissingExtra, ModelError
 from geoml.io.cards.map_card import MapCard
@@ -30,7 +32,7 @@ STRIDE = 32
 
 
 class OnnxNetwork(nn.Module):
-    """A graph of ONNX, (batch, band, y, x) float32 to its first output; probabilities become their logarithms.
+    """A graph of ONNX, (batch, band, y, x) float32 to its first output.
 
     Raises Unknown for an operator that is not known.
     """
@@ -55,8 +57,6 @@ class OnnxNetwork(nn.Module):
             self.nodes.append((STEPS[node.op_type], node.op_type, about, list(node.input), list(node.output)))
         (self.input,) = [i.name for i in graph.input if i.name not in self.constants]
         self.output = graph.output[0].name
-        last = next((n for n in self.nodes if self.output in n[4]), None)
-        self.chance = last is not None and last[1] == "Softmax"
 
     def _keep(self, name: str, value: Any) -> None:
         tensor = torch.from_numpy(value.copy())
@@ -75,12 +75,7 @@ class OnnxNetwork(nn.Module):
             several = found if isinstance(found, list) else [found]
             values.update(zip(outputs, several, strict=False))
         y: Tensor = values[self.output]
-        return logarithm(y) if self.chance else y
-
-
-def logarithm(chance: Tensor) -> Tensor:
-    """Of probabilities, as logits have to be."""
-    return torch.log(chance.clamp_min(1e-12))
+        return y
 
 
 def recognises(source: Path) -> bool:
@@ -107,9 +102,17 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
         stride=1 if fixed else STRIDE, fixed=fixed is not None, training={"imported": "onnx"},
     )  # fmt: skip
     card = _network.card_of(asked, told, out)
-    network, whole = _built(content, path, channels, card.chip_size)
+    chip = _network.sample(channels, card.chip_size)
+    model = _parsed(content, path)
+    kind = gives_logits(model)
+    changed = model.SerializeToString() if kind else content
+    network, whole = _built(changed, path, channels, card.chip_size)
+    original = _original(changed, path)
+    if kind:
+        difference(chances(original(chip), kind), _original(content, path)(chip), _network.TOLERANCE, str(path))
+    _network.refuse_chances(original(chip), asked)
     told = told if whole else _network.without_sizes(told)
-    return _network.save(network, _original(content, logs=network.chance), asked, told, out)
+    return _network.save(network, original, asked, told, out)
 
 
 def _described(content: bytes, path: Path) -> tuple[int, int | None, int | None]:
@@ -135,7 +138,7 @@ def _parsed(content: bytes, path: Path) -> Any:
         raise ModelError(f"{path}: damaged or no ONNX ({str(err)[:120]})") from err
     if not model.graph.node or not model.graph.output:
         raise ModelError(f"{path}: damaged or no ONNX (a graph without operators)")
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in all_tensors(model)):
         raise InputError(f"{path}: its weights lie in other files; expected them inside (external_data=False)")
     return model
 
@@ -150,7 +153,7 @@ def _built(content: bytes, path: Path, channels: int, size: int) -> tuple[OnnxNe
             with torch.no_grad():
                 network(_network.sample(channels, size))
             return network, not fold
-        except Unknown as err:
+        except (Unknown, ModelError) as err:
             why.append(str(err))
         except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as err:
             why.append(f"{type(err).__name__}: {str(err)[:120]}")
@@ -158,7 +161,7 @@ def _built(content: bytes, path: Path, channels: int, size: int) -> tuple[OnnxNe
 
 
 def _folded(content: bytes, channels: int, size: int) -> bytes:
-    """The file for one chip of a size, with all that follows from sizes worked out. Raises RuntimeError."""
+    """The file for one chip of a size, with all that follows from sizes worked out. Raises ModelError."""
     import onnx
     import onnxruntime
 
@@ -177,24 +180,30 @@ def _folded(content: bytes, channels: int, size: int) -> bytes:
 
 
 def _session(content: bytes, how: Any) -> Any:
+    """Raises ModelError for what ONNX Runtime does not take, such as a file of a later version."""
     import onnxruntime
 
     try:
         return onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
     except Exception as err:  # its own classes are no RuntimeError
-        raise RuntimeError(f"onnxruntime: {str(err)[:200]}") from err
+        raise ModelError(f"onnxruntime: {str(err)[-200:]}") from err
 
 
-def _original(content: bytes, *, logs: bool) -> _network.Call:
-    """What ONNX Runtime makes of a chip."""
+def _original(content: bytes, path: Path) -> _network.Call:
+    """What ONNX Runtime makes of a chip. Raises ModelError, and so does what it gives."""
     import onnxruntime
 
     how = onnxruntime.SessionOptions()
     how.log_severity_level = 4
-    session = _session(content, how)
+    try:
+        session = _session(content, how)
+    except ModelError as err:
+        raise ModelError(f"{path}: {err}") from err
 
     def run(x: Tensor) -> Tensor:
-        found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
-        return logarithm(found) if logs else found
+        try:
+            return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+        except Exception as err:  # its own classes are no RuntimeError
+            raise ModelError(f"{path}: fails on {tuple(x.shape)}; onnxruntime: {str(err)[-200:]}") from err
 
     return run

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from geoml.engine.importers import _network
 from geoml.engine.packages import exported
 from geoml.engine.packages.import_options import ImportOptions
-from geoml.errors import InputError
+from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import MapCard
 
 WHAT = "a .pt2 file of torch.export"
@@ -42,4 +45,17 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
         training={"imported": "torch.export"},
     )
     card = _network.card_of(asked, told, out)
+    _network.refuse_chances(_output(program, card, path), asked)
     return exported.save_program(content, card, out, _network.checks(_network.given(asked)))
+
+
+def _output(program: exported.Exported, card: MapCard, path: Path) -> Tensor:
+    """What it gives for a chip of the card. Raises ModelError."""
+    chip = _network.sample(len(card.bands), card.chip_size)
+    try:
+        with torch.no_grad():
+            found: Tensor = program(chip)
+    except (RuntimeError, AttributeError, TypeError, ValueError, LookupError) as err:
+        why = f"fails on {len(card.bands)} bands of {card.chip_size} pixels"
+        raise ModelError(f"{path}: the program {why} ({str(err)[:200]})") from err
+    return found

@@ -18,6 +18,8 @@ from geoml.errors import InputError, ModelError, unknown
 from geoml.io.cards.map_card import MapCard
 
 WHAT = "a folder of segmentation-models-pytorch (config.json, model.safetensors)"
+FETCHING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Settings of timm that have it look for weights elsewhere."""
 DEEPEST = 5
 """Halvings of most encoders; a network that takes other sizes is exported for chips of one."""
 
@@ -48,16 +50,21 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
 
 
 def built(name: str, config: Mapping[str, Any], where: str) -> nn.Module:
-    """A network by its class, with weights by chance. Raises InputError for an unknown one, ModelError for settings
-    that it does not take; nothing is downloaded."""
+    """A network by its class, with weights by chance. Raises InputError for an unknown one and for settings that name
+    weights elsewhere, ModelError for settings that it does not take; nothing is downloaded."""
     import segmentation_models_pytorch as published
 
     known = {c.__name__: c for c in (*published.MODEL_ARCHITECTURES_MAPPING.values(),)}
     if name not in known:
         raise unknown("network of segmentation-models-pytorch", name, known)
+    if not _folders.is_plain(config.get("encoder_name")):
+        raise InputError(f"{where}: encoder {config['encoder_name']!r}; expected the name of one that smp has itself")
+    if elsewhere := [key for key in FETCHING if config.get(key)]:
+        raise InputError(f"{where}: {elsewhere[0]} names weights elsewhere; expected none, for the folder has them all")
     own = {k: v for k, v in config.items() if k not in ("encoder_weights", "aux_params", "_hub_mixin_config")}
     try:
-        network: nn.Module = known[name](**own, encoder_weights=None)
+        with _folders.offline():
+            network: nn.Module = known[name](**own, encoder_weights=None)
     except Exception as err:
         raise ModelError(f"{where}: {name} cannot be built of it ({str(err)[:200]})") from err
     return network

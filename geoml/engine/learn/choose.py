@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoml.engine.learn.folds import folds, weights
+from geoml.errors import needs
 from geoml.nn import prediction_sets
 from geoml.nn.linear_heads import HEADS, STRENGTHS, Head, softmax, temperature
 from geoml.nn.metrics import MacroScores
@@ -165,7 +166,8 @@ def forest(parts: Sequence[str], seed: int) -> Callable[[Learnt, Learnt], Index]
     """What a random forest says (Breiman 2001), the simple method that is hard to beat."""
 
     def say(given: Learnt, asked: Learnt) -> Index:
-        from sklearn.ensemble import RandomForestClassifier  # a second to import, which a map does without
+        with needs("train", "learn"):
+            from sklearn.ensemble import RandomForestClassifier  # a second to import, which a map does without
 
         trees = RandomForestClassifier(TREES, random_state=seed)
         trees.fit(given.x(parts), given.y, weights(given.y, given.place))

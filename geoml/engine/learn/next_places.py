@@ -28,7 +28,7 @@ from geoml.engine.packages.package import Package
 from geoml.engine.run.domain import one_level
 from geoml.engine.run.plan import read_plan
 from geoml.engine.run.search import region_of
-from geoml.errors import InputError, NothingFound, limits
+from geoml.errors import InputError, NothingFound, limits, needs
 from geoml.grid.sphere import distance
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
@@ -57,7 +57,8 @@ def spread(
     ``features`` (n, feature), ``unsure`` (n,) how much a candidate counts, ``lonlat`` (n, 2) degrees, ``apart`` metres
     between any two that are chosen. Fewer are given where no more lie so far apart.
     """
-    from sklearn.cluster import KMeans  # a second to import, which a map does without
+    with needs("train", "learn"):
+        from sklearn.cluster import KMeans  # a second to import, which a map does without
 
     count = min(places, len(np.unique(features, axis=0)))
     found = KMeans(count, n_init=1, random_state=seed).fit(features, sample_weight=unsure)

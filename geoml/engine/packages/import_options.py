@@ -42,6 +42,7 @@ class ImportOptions(Frozen):
     license: Annotated[str, Spelled(values="SPDX")] = Field(default="", description="of the weights, as Apache-2.0")
     architecture: str = Field(default="", description="of a bare state dict: unet, deeplabv3+, …, or a model of timm")
     encoder: str = Field(default="", description="of a bare state dict of torchgeo: resnet18, …")
+    logits: bool = Field(default=False, description="the output is logits, even if it looks like probabilities")
     reference: Path | None = Field(
         default=None, description=".npz with an `input` (batch, band, y, x) and the `output` that the original gave"
     )

@@ -166,9 +166,10 @@ def _write(
     before: RunJson | None,
 ) -> RunJson:
     from geoml.engine.run.readers.desktop import LAYERS, map_layers, write_desktop
-    from geoml.engine.run.readers.feature_files import write_features
+    from geoml.engine.run.readers.feature_files import feature_names, write_features
     from geoml.io.desktop.render import renders
     from geoml.io.report.page import map_report  # and pyarrow, which a run that is finished does without
+    from geoml.io.webmap.page import MAP
 
     out, start, done = store.local, time.perf_counter(), blocks.ids
     sources = stac.read_items(out / "sources.parquet")
@@ -203,8 +204,11 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, blocks, sources, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
+    run["seconds"].pop("map", None)  # of a map that is made no more, or again below
     if plan.recipe.map:
-        start += _write_map(store, plan, run)
+        start += _write_map(store, plan, run, before)
+    # what an earlier run.json named and this one does not goes first: should we stop here, the run is not complete
+    store.remove(*sorted({MAP, *feature_names(output.tables)} - files.keys()))
     page = map_report(out, run, plan.card, output.report(out), partial(_fetched, store))
     write_text(out / "report.html", page)
     run["bytes"] |= {Path(name).stem: (out / name).stat().st_size for name in output.tables}
@@ -254,7 +258,7 @@ def republish(
     return run
 
 
-def _write_map(store: RunStore, plan: Plan, run: RunJson) -> float:
+def _write_map(store: RunStore, plan: Plan, run: RunJson, before: RunJson | None) -> float:
     """Write the map, unless nothing has a place, and name it in ``files`` of the run. The seconds that it took."""
     from geoml.io.webmap.page import MAP, TITLE, map_page
 
@@ -264,7 +268,7 @@ def _write_map(store: RunStore, plan: Plan, run: RunJson) -> float:
         write_text(out / MAP, page)
         run["files"][MAP] = TITLE
     took = time.perf_counter() - start
-    run["seconds"]["map"] = round(run["seconds"].get("map", 0.0) + took, 3)
+    run["seconds"]["map"] = round((before or {"seconds": {}})["seconds"].get("map", 0.0) + took, 3)
     return took
 
 

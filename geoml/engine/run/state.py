@@ -44,6 +44,8 @@ class RunState:
     bytes: Mapping[str, int] = field(default_factory=dict)
     started: str | None = None
     updated: str | None = None
+    reason: str | None = None
+    """Why it cannot be read: of a status ``damaged``, which only a list of several runs has."""
 
     @property
     def left(self) -> int:

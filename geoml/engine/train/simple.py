@@ -15,7 +15,7 @@ from geoml.data.prepare import prepare
 from geoml.data.recipe import TrainRecipe
 from geoml.data.scene import LabelledScene, Piece, Sample
 from geoml.engine.packages import cards
-from geoml.errors import InputError
+from geoml.errors import InputError, needs
 from geoml.io.cards.map_card import MapCard
 from geoml.nn.metrics import IGNORE, ClassScores
 from geoml.recipe import Frozen
@@ -67,11 +67,12 @@ def best_simple(recipe: TrainRecipe, split: str = "test") -> dict[str, Any]:
 
     Nearest mean, logistic regression and a random forest of the standardised bands of each pixel, learnt from train.
     """
-    from sklearn.ensemble import RandomForestClassifier  # a second to import, which a map does without
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import NearestCentroid
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with needs("train", "train"):
+        from sklearn.ensemble import RandomForestClassifier  # a second to import, which a map does without
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neighbors import NearestCentroid
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     splits, read = prepare(recipe), Reader()
     x, y = _drawn((_known(p, read) for p in splits["train"]), MOST, recipe.seed)

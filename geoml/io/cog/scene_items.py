@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import math
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pystac
@@ -14,14 +17,17 @@ import yaml
 from odc.geo.geobox import GeoBox
 from shapely.geometry import MultiPolygon, mapping
 
-from geoml.errors import InputError
+from geoml.errors import GeomlError, InputError
 from geoml.grid.region import polygons_of
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.cog.scene_files import COMMON, FileScene, RasterFile
 from geoml.io.crs import in_degrees, to_degrees
-from geoml.io.stac.items import bbox_of, extensions, projection, write_catalog
+from geoml.io.stac.items import bbox_of, extensions, made_here, projection, write_catalog
+from geoml.io.stores.ranges import remote_file
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import sha256, within, write_text
+from geoml.redacted import bare
+from geoml.settings import settings
 
 YAML = "catalog.yaml"
 """Beside ``catalog.json`` where files lie outside of its folder: it says where they may lie."""
@@ -34,11 +40,11 @@ def write_scenes(
 
     Files below the folder are named as seen from it, and then it may be moved with them. ``contents=True`` reads the
     files and makes their SHA-256 the version of the items, so that a run knows a file by what it holds and not by when
-    it changed. Raises InputError for a folder with another catalog.
+    it changed. A catalog that was written so before is written again, without items that it has no more. Raises
+    InputError for a folder with another catalog or a run.
     """
     folder = folder.absolute()
-    if (folder / "catalog.json").exists() and not (folder / "items").is_dir():
-        raise InputError(f"out: {folder} holds another catalog; expected an empty folder")
+    _check_free(folder)
     items = [_item(scene, told, folder, contents=contents) for scene in scenes]
     catalog = write_catalog(items, folder, description)
     outside = _outside(scenes, folder)
@@ -49,6 +55,15 @@ def write_scenes(
     said = {"title": description, "url": catalog.name, "kind": "static", "files": files}
     write_text(within(folder, YAML), yaml.safe_dump({**said, "default_collection": folder.name}, sort_keys=False))
     return folder / YAML
+
+
+def _check_free(folder: Path) -> None:
+    """Raise InputError for a folder with a run, or with a catalog that `write_catalog` has not written."""
+    if (folder / ".geoml").exists():
+        raise InputError(f"out: {folder} holds a run; expected an empty folder")
+    for name in ("catalog.json", "collection.json"):
+        if os.path.lexists(folder / name) and made_here(folder / name) is None:
+            raise InputError(f"out: {folder} holds another catalog ({name}); expected an empty folder")
 
 
 def catalog_place(scenes: Sequence[FileScene], folder: Path) -> Path:
@@ -82,7 +97,9 @@ def _item(scene: FileScene, told: SceneFields, folder: Path, *, contents: bool) 
     shape = footprint([scene])
     local = [Path(f.href) for f in scene.files if not is_url(f.href)]
     properties: dict[str, object] = {"gsd": scene.gsd}
-    if contents and local:
+    if remote := [f.href for f in scene.files if is_url(f.href)]:
+        properties["processing:version"] = "-".join(map(_remote_version, remote))
+    elif contents and local:
         properties["processing:version"] = "-".join(sha256(p)[:16] for p in local)
     elif local:
         last = max(p.stat().st_mtime for p in local)
@@ -94,6 +111,16 @@ def _item(scene: FileScene, told: SceneFields, folder: Path, *, contents: bool) 
         item.add_asset(key, _asset(file, names, told, folder))
     item.stac_extensions = extensions(properties, *(a.extra_fields for a in item.assets.values()))
     return item
+
+
+def _remote_version(href: str) -> str:
+    """What changes with a file elsewhere: a hash of its URL, and of its size and tag where its server says them."""
+    said: object = None
+    with suppress(GeomlError):  # a server that is away now: what is known is the URL
+        file = remote_file(href, href, time.monotonic() + settings().timeout)
+        file.check()  # its head, which was read a moment ago
+        said = file.version
+    return hashlib.sha256(f"{bare(href)} {said}".encode()).hexdigest()[:16]
 
 
 def _asset(file: RasterFile, names: Sequence[str | None], told: SceneFields, folder: Path) -> pystac.Asset:

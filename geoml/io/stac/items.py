@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import os
 import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,9 @@ PARQUET = "application/vnd.apache.parquet"
 
 LARGEST_ITEM = 2**26
 """Bytes; a larger file in ``items`` is no item of a block."""
+
+MADE = "geoml:made_of"
+"""Field of a catalog and a collection that `write_catalog` wrote, and may write again."""
 
 _EXTENSIONS = {
     "proj": "projection/v2.0.0",
@@ -335,7 +339,12 @@ def bbox_of(shape: BaseGeometry) -> list[float]:
 
 
 def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) -> Path:
-    """A static catalog of items, whose collection is called as its folder; gives its ``catalog.json``."""
+    """A static catalog of items, whose collection is called as its folder; gives its ``catalog.json``.
+
+    Both have the field `MADE`, by which they are known as written here. Items of an earlier one that are in it no more
+    are removed.
+    """
+    before = _linked(folder)
     above = {"href": "../collection.json", "type": "application/json"}
     names, boxes, times = [], [], []
     for item in items:
@@ -348,12 +357,30 @@ def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) 
     top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
     extent = {"spatial": {"bbox": [united(boxes)]}, "temporal": {"interval": [[min(times), max(times)]]}}
     links = [{"rel": "item", "href": f"./items/{name}.json", "type": "application/geo+json"} for name in names]
-    about = {"stac_version": "1.1.0", "id": folder.name, "description": description}
+    about = {"stac_version": "1.1.0", "id": folder.name, "description": description, MADE: "items"}
     collection = {"type": "Collection", **about, "license": "other", "extent": extent}
     write_json(within(folder, "collection.json"), {**collection, "links": [top, {**top, "rel": "parent"}, *links]})
     child = {"rel": "child", "href": "./collection.json", "type": "application/json"}
     write_json(within(folder, "catalog.json"), {"type": "Catalog", **about, "links": [top, child]})
+    for name in before - set(names):
+        within(folder, f"items/{name}.json").unlink(missing_ok=True)
     return folder / "catalog.json"
+
+
+def made_here(path: Path) -> dict[str, Any] | None:
+    """A catalog or collection that `write_catalog` has written; None for any other file, and where there is none."""
+    try:
+        value = json.loads(read_small(path, LARGEST_ITEM) or b"null")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and value.get(MADE) == "items" else None
+
+
+def _linked(folder: Path) -> set[str]:
+    """Names of the items of a catalog that `write_catalog` wrote."""
+    links = (made_here(folder / "collection.json") or {}).get("links")
+    hrefs = [str(link.get("href")) for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+    return {m[1] for href in hrefs if (m := re.fullmatch(r"\./items/([^/\\]+)\.json", href))}
 
 
 def united(boxes: Sequence[Sequence[float]]) -> list[float]:

@@ -6,7 +6,8 @@
   const box = L.latLngBounds([south, west], [north, east]);
   const native = Math.log2(156543.03392804097 / data.metres);
   const finest = Math.max(native, Math.log2((156543.03392804097 * Math.cos((((south + north) / 2) * Math.PI) / 180)) / data.gsd));
-  const map = L.map("map", { maxZoom: Math.ceil(data.server ? finest : native) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
+  const first = Math.max(Math.ceil(native), data.tiles_from || 0);  // farther out a tile would have too many blocks
+  const map = L.map("map", { maxZoom: Math.max(Math.ceil(data.server ? finest : native), data.server ? first : 0) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
   map.setMaxBounds(box.pad(2));
   L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
   map.fitBounds(box, { padding: [8, 8] });
@@ -97,12 +98,12 @@
     if (!data.server) return picture;
     // farther out the page itself has all that a screen shows
     const tiles = L.tileLayer(data.server + "tiles/" + layer.key + "/{z}/{x}/{y}.png", {
-      ...options, bounds: box, minZoom: Math.ceil(native), minNativeZoom: Math.ceil(native), maxNativeZoom: Math.ceil(finest), maxZoom: 30,
+      ...options, bounds: box, minZoom: first, minNativeZoom: first, maxNativeZoom: Math.max(Math.ceil(finest), first), maxZoom: 33,
     });
     const both = L.layerGroup([picture, tiles]);
     both.setOpacity = function (share) { picture.setOpacity(share); tiles.setOpacity(share); };
     const choose = function () {
-      if (picture.getElement()) picture.getElement().style.visibility = Math.round(map.getZoom()) >= Math.ceil(native) ? "hidden" : "";
+      if (picture.getElement()) picture.getElement().style.visibility = Math.round(map.getZoom()) >= first ? "hidden" : "";
     };
     map.on("zoomend layeradd", choose);
     return both;
@@ -158,7 +159,9 @@
 
   const swiped = data.pictures.length > 1;
   data.layers.forEach(function (layer, order) {
-    legend(row(layer.title, overlay(layer, order), 0.7, order === 0 && layer.own && !swiped), layer);
+    const set = row(layer.title, overlay(layer, order), 0.7, order === 0 && layer.own && !swiped);
+    legend(set, layer);
+    if (layer.sparse) element("p", "So little is known of it that none of its pixels is on this page; geoml view shows them.", set);
   });
   const images = data.pictures.map(function (picture) {
     map.createPane(picture.key).style.zIndex = 250;
@@ -271,14 +274,19 @@
     return line >= 0 && line < height && col >= 0 && col < width ? line * width + col : -1;
   }
   async function stored(at) {
-    if (data.server) return (await fetch(data.server + "point?lon=" + at.lng + "&lat=" + at.lat)).json();
     const index = pixel(at), found = {};
-    if (index < 0) return found;
+    if (data.server) {
+      const answer = await fetch(data.server + "point?lon=" + at.lng + "&lat=" + at.lat);
+      if (!answer.ok) return { found: found, fault: "The values cannot be read: " + (await answer.text()) };
+      const unread = Number(answer.headers.get("Geoml-Unread") || 0);
+      return { found: await answer.json(), fault: unread ? unread + (unread === 1 ? " file" : " files") + " here cannot be read; geoml view names what is wrong." : "" };
+    }
+    if (index < 0) return { found: found };
     for (const layer of data.layers) {
       const value = (await values(layer))[index];
       if (known(layer, value)) found[layer.key] = value;
     }
-    return found;
+    return { found: found };
   }
   function said(layer, value) {
     const one = layer.classes.find(function (c) { return c[0] === value; });
@@ -298,10 +306,11 @@
     out.className = "answer";
     const lon = ((at.lng + 540) % 360) - 180;
     element("div", at.lat.toFixed(5) + "°, " + lon.toFixed(5) + "°", out).className = "at";
-    const found = await stored(at);
+    const { found, fault } = await stored(at);
     const pairs = data.layers.filter(function (l) { return l.key in found; }).map(function (l) { return [l.title, said(l, found[l.key])]; });
     if (pairs.length) lines(out, pairs);
-    else if (data.layers.length) element("div", "No data here.", out);
+    else if (data.layers.length && !fault) element("div", "No data here.", out);
+    if (fault) element("div", fault, out);
     data.outlines.forEach(function (table) {
       table.rows.filter(function (one) { return one.bounds.isValid() && covers(one[0], at); }).slice(0, 3).forEach(function (one) {
         element("h2", "Inside", out);
@@ -323,9 +332,12 @@
     popup.setContent(await answer(event.latlng)).openOn(map);
   });
 
-  const ground = data.metres * Math.cos((box.getCenter().lat * Math.PI) / 180);
-  const coarse = data.server ? "full resolution" : "a pixel is " + number(ground) + " m of ground" + (ground > 1.5 * data.gsd ? "; the run has " + number(data.gsd) + " m, for which there is geoml view" : "");
+  const ground = data.metres * Math.cos((box.getCenter().lat * Math.PI) / 180), square = data.sketch ? Math.max(ground, data.sketch) : ground;
+  const finer = square > 1.5 * data.gsd ? "; the run has " + number(data.gsd) + " m, for which there is geoml view" : "";
+  const squares = "of each square of " + number(square) + " m of ground it knows one pixel, near the middle";
+  const coarse = data.server ? "full resolution" : data.sketch ? squares + finer : "a pixel is " + number(ground) + " m of ground" + finer;
   element("p", "Click the map for its values. Each is as stored and none is averaged: " + coarse + ". Map: Leaflet.", panel);
+  if (data.sketch) element("p", "The run has many blocks, so the picture is a sketch" + (data.server ? " where you see the whole; closer in all pixels are shown." : "."), panel);
   if (data.sources.rows.length < data.sources.count) element("p", data.sources.rows.length + " of " + data.sources.count + " sources are known to this page.", panel);
   if (data.missing) element("p", data.missing + " blocks could not be read and are not on the map; the report names them.", panel);
 

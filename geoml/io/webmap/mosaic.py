@@ -28,7 +28,7 @@ from geoml.io.cards import domain
 from geoml.io.local_files import local_files
 from geoml.io.report.blocks import PICTURES, VALID, BlockFiles, file_inside, is_known, read_picture
 from geoml.io.report.canvas import Canvas, Floats, Slices, apply_affine, transformer
-from geoml.io.report.counts import UNKNOWN
+from geoml.io.report.counts import SIDE, UNKNOWN
 from geoml.io.report.part import ReportLayer, ReportPart
 from geoml.io.report.sketches import ID, BlockRows
 from geoml.settings import settings
@@ -67,14 +67,17 @@ class MercatorMosaic:
     problems: Mapping[str, str] = field(default_factory=dict)
 
     def thinned(self) -> MercatorMosaic:
-        """Every second pixel of every second row, of pictures the mean."""
+        """Every second pixel of every second row of layers and pictures, each in the middle of a pixel of the new one.
+
+        A layer of which little is known may hold nothing then.
+        """
         height, width = next(iter({**self.layers, **self.pictures}.values())).shape[:2]
-        south, north = (_northing(v) for v in (self.bounds[1], self.bounds[3]))
-        east = self.bounds[0] + (self.bounds[2] - self.bounds[0]) / width * 2 * -(-width // 2)
-        low = _latitude(north - (north - south) / height * 2 * -(-height // 2))
+        west = self.bounds[0] - math.degrees(self.metres / 2 / RADIUS)
+        north, side = _northing(self.bounds[3]) + self.metres / 2, 2 * self.metres
+        east = west + math.degrees(side * -(-width // 2) / RADIUS)
         return MercatorMosaic(
-            (self.bounds[0], low, east, self.bounds[3]),
-            2 * self.metres,
+            (west, _latitude(north - side * -(-height // 2)), east, _latitude(north)),
+            side,
             {name: layer[::2, ::2] for name, layer in self.layers.items()},
             {name: picture[::2, ::2] for name, picture in self.pictures.items()},
             self.problems,
@@ -91,10 +94,11 @@ def mosaic(
 ) -> MercatorMosaic | None:
     """The picture of the ``drawn`` layers, with pixels of ``gsd`` metres or, where those are too many, larger ones.
 
-    Of blocks without files (`BlockRows`) it is made of their sketches. Layers of which nothing is known are left out;
-    None where there is nothing, or nothing that web Mercator shows. Raises DataError for a damaged table of blocks.
+    Of blocks without files (`BlockRows`) it is made of their sketches, with pixels of about the squares of these
+    (`sketch_metres`). Layers of which nothing is known are left out; None where there is nothing, or nothing that web
+    Mercator shows. Raises DataError for a damaged table of blocks.
     """
-    sheet = mercator(_outlines(blocks), gsd)
+    sheet = mercator(_outlines(blocks), sketch_metres(blocks, gsd) or gsd)
     if sheet is None:
         return None
     stored: dict[str, NDArray[Any]] = {k: np.full((1, *sheet.shape), v.nodata, v.dtype) for k, v in drawn.items()}
@@ -118,6 +122,14 @@ def mosaic(
         {name: np.moveaxis(stored[name], 0, -1)[part] for name in PICTURES.values() if known[name].any()},
         problems,
     )
+
+
+def sketch_metres(blocks: BlockFiles | BlockRows, gsd: float) -> float | None:
+    """Metres of the squares, in pixels of ``gsd``, of which a sketch knows the pixel in the middle; None: no sketch."""
+    if isinstance(blocks, BlockFiles):
+        return None
+    sizes = [int(match[2]) for name in blocks.ids if (match := ID.fullmatch(name))]
+    return gsd * max(sizes, default=SIDE) / SIDE
 
 
 def _outlines(blocks: BlockFiles | BlockRows) -> list[BaseGeometry]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import DataError
@@ -22,19 +23,22 @@ from geoml.errors import DataError
 MOST = 5000
 """Features on a page, at most; those that are first by `RANKS`."""
 BYTES = 2_500_000
-"""Of their rings, at most."""
+"""Of their rings, at most; those of a single feature take a quarter of it at most."""
+COARSER = 20
+"""How often a feature is made coarser, with half of its holes and parts, before it is left out."""
 RANKS = ("area_m2", "confidence")
 """Columns by which features are chosen, largest first."""
 SILENT = ("geometry", "bbox", "blocks", "model", "items", "before_items", "after_items")
 """Columns that a click does not show."""
 
+Numbers = NDArray[np.int64]
 Rings = list[list[list[float]]]
 """A polygon, a line or a point as Leaflet takes it: rings of (lat, lon)."""
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """``rows`` are those shown of ``count``: [rings of each part, values of ``columns``]."""
+    """``rows`` are those shown of ``count``: [rings of each part, values of ``columns``], as they stand in the file."""
 
     title: str
     columns: tuple[str, ...]
@@ -45,8 +49,10 @@ class Outlines:
 def outlines_of(path: Path, title: str, metres: float, turned: bool) -> Outlines | None:
     """The features of a GeoParquet file, simplified to half a pixel of ``metres``; None for a table without geometry.
 
-    ``turned``: longitudes west of Greenwich are shown beyond 180. Memory is that of what is shown and of one number
-    for each feature. Raises DataError for a file that cannot be read.
+    Of more than a page takes, those are left out that are last by `RANKS`; a feature that is too large by itself is
+    simplified further, without its small holes and parts, or left out. ``turned``: longitudes west of Greenwich are
+    shown beyond 180. Memory is that of what is shown and of one number for each feature. Raises DataError for a file
+    that cannot be read.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -56,37 +62,97 @@ def outlines_of(path: Path, title: str, metres: float, turned: bool) -> Outlines
             columns = tuple(
                 f.name for f in file.schema_arrow if f.name not in SILENT and not pa.types.is_nested(f.type)
             )
-            chosen = _first(file, [n for n in RANKS if n in names])
+            ranks = [n for n in RANKS if n in names]
+            chosen = _first(file, ranks)
             rows, start = list[list[Any]](), 0
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
                 inside = chosen[(chosen >= start) & (chosen < stop)] - start
                 if len(inside):
                     table = file.read_row_group(group, [*columns, "geometry"]).take(pa.array(inside))
-                    rows += [[_shown(r["geometry"], metres, turned), [_plain(r[c]) for c in columns]]
-                             for r in table.to_pylist()]  # fmt: skip
+                    rows += [
+                        [_shown(r["geometry"], metres, turned), [_plain(r[c]) for c in columns]]
+                        for r in table.to_pylist()
+                    ]
                 start = stop
-            while sum(len(json.dumps(row[0])) for row in rows) > BYTES:
-                rows = rows[::2]  # so that no side of the map is empty
-            return Outlines(title, columns, rows, file.metadata.num_rows)
+            values = _ranks(file, ranks)
+            best = _spread(len(rows)) if values is None else np.argsort(-values[chosen], kind="stable")
+            return Outlines(title, columns, _within(rows, best), file.metadata.num_rows)
     except (OSError, pa.ArrowException, shapely.errors.ShapelyError) as err:
         raise DataError(f"{path.name}: cannot be read ({err})") from err
 
 
-def _first(file: pq.ParquetFile, ranks: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _first(file: pq.ParquetFile, ranks: Sequence[str]) -> Numbers:
     """Numbers of the rows that are shown, rising."""
     count = file.metadata.num_rows
-    if count <= MOST or not ranks:
+    values = _ranks(file, ranks) if count > MOST else None
+    if values is None:
         return np.arange(min(count, MOST))
+    return np.sort(np.argsort(-values, kind="stable")[:MOST])
+
+
+def _ranks(file: pq.ParquetFile, ranks: Sequence[str]) -> NDArray[np.float64] | None:
+    """What rows are chosen by, the largest first; None where there is no such column."""
+    if not ranks:
+        return None
     column = file.read([ranks[0]]).column(0).combine_chunks()
-    return np.sort(np.argsort(-pc.fill_null(column, 0).to_numpy(), kind="stable")[:MOST])
+    values: NDArray[np.float64] = np.nan_to_num(pc.fill_null(column, 0).to_numpy().astype(np.float64))
+    return values
 
 
-def _shown(wkb: bytes | None, metres: float, turned: bool) -> list[Rings]:
-    """The rings of each part of a geometry."""
+def _spread(count: int) -> Numbers:
+    """Numbers of rows, in an order of which every beginning is spread over all: no side of the map is empty."""
+    return np.argsort(np.arange(count) * 0.6180339887498949 % 1, kind="stable")
+
+
+def _within(rows: Sequence[list[Any]], best: Numbers) -> list[list[Any]]:
+    """The best of the rows, as many as have `BYTES` of rings, in their own order; not those without any ring left."""
+    kept, size = [], 0
+    for number in best:
+        if rows[number][0] is None:
+            continue
+        size += _size(rows[number][0])
+        if size > BYTES:
+            break
+        kept.append(number)
+    return [rows[number] for number in sorted(kept)]
+
+
+def _size(parts: list[Rings]) -> int:
+    return len(json.dumps(parts))
+
+
+def _shown(wkb: bytes | None, metres: float, turned: bool) -> list[Rings] | None:
+    """The rings of each part of a geometry; None for one that is too large however coarse it is."""
     if wkb is None:
         return []
-    return rings(shapely.from_wkb(wkb), metres, turned)
+    shape = shapely.from_wkb(wkb)
+    found = rings(shape, metres, turned)
+    for _ in range(COARSER):
+        if _size(found) <= BYTES // 4:
+            return found
+        metres *= 2
+        shape = _without_small(shape)
+        found = rings(shape, metres, turned)
+    return None
+
+
+def _without_small(shape: BaseGeometry) -> BaseGeometry:
+    """The larger half of the rings of a polygon: the smaller holes and parts are gone."""
+    if not shape.geom_type.endswith("Polygon"):
+        return shape
+    parts, of = shapely.get_rings(shapely.get_parts(shape), return_index=True)
+    order = np.argsort(-shapely.area(shapely.polygons(parts)), kind="stable")
+    outer = np.searchsorted(of, np.arange(of.max() + 1))  # the first ring of each part
+    kept: dict[int, list[Any]] = {}
+    larger = set(order[: -(-len(order) // 2)].tolist())
+    for part, first in enumerate(outer.tolist()):
+        if first in larger:
+            kept[part] = []
+    for number in sorted(larger.difference(outer.tolist())):
+        if int(of[number]) in kept:
+            kept[int(of[number])].append(parts[number])
+    return shapely.multipolygons([shapely.Polygon(parts[outer[part]], holes) for part, holes in kept.items()])
 
 
 def rings(geometry: BaseGeometry, metres: float, turned: bool) -> list[Rings]:

@@ -28,7 +28,7 @@ from geoml.io.report.template import template
 from geoml.io.stac.items import read_item
 from geoml.io.webmap.encode import picture_uri, values_text
 from geoml.io.webmap.leaflet import json_for_page, leaflet
-from geoml.io.webmap.mosaic import MercatorMosaic, drawn_layers, mosaic
+from geoml.io.webmap.mosaic import MercatorMosaic, drawn_layers, mosaic, sketch_metres
 from geoml.io.webmap.outlines import outlines_of, rings
 
 MAP = "map.html"
@@ -46,8 +46,9 @@ def map_page(
 ) -> str | None:
     """The map of the run folder ``out``, of which ``run`` is what ``run.json`` says; None where nothing has a place.
 
-    The bytes are the same however the run was cut, for each pixel is taken from the layers at full resolution. Of a
-    region that is too large every second pixel is left out until the page is small enough. ``stage`` is as in
+    The bytes are the same however the run was cut, for each pixel is taken from the layers at full resolution; not so
+    in a run of so many blocks that only their sketches are read, of which the page tells. Of a region that is too large
+    every second pixel is left out until the page is small enough. ``stage`` is as in
     `geoml.io.report.page.map_report`. Raises DataError for a table that cannot be read.
     """
     blocks, problems = blocks_of_run(out, run, stage)
@@ -56,6 +57,7 @@ def map_page(
     if found is None:
         return None
     first = blocks.items[0] if isinstance(blocks, BlockFiles) else read_item(out / "items" / f"{blocks.ids[0]}.json")
+    ends = {key: _ends(values, drawn[key]) for key, values in found.layers.items()}  # later pixels are left out
     layers, pictures, found = _encoded(found)
     turned = found.bounds[2] > 180
     data = {
@@ -63,6 +65,7 @@ def map_page(
         "size": next(iter({**found.layers, **found.pictures}.values())).shape[:2],
         "metres": found.metres,
         "gsd": card.gsd,
+        "sketch": sketch_metres(blocks, card.gsd),
         "ramp": VIRIDIS,
         "classes": [(c.value, c.name, c.color) for c in card.classes],
         "pictures": [
@@ -72,8 +75,9 @@ def map_page(
         "layers": [
             {
                 **_described(key, drawn[key], first),
-                **_ends(found.layers[key], drawn[key]),
+                **ends[key],
                 "own": key in part.layers,
+                "sparse": not is_known(found.layers[key], drawn[key].nodata).any(),
                 "data": text,
             }
             for key, text in layers.items()
@@ -169,8 +173,9 @@ def _sources(path: Path, turned: bool) -> dict[str, Any]:
     rows = []
     for key, moment, wkb in zip(table["id"].to_pylist(), when, table["geometry"].to_pylist(), strict=True):
         shape = shapely.from_wkb(wkb) if wkb else shapely.Point()
-        west, south, east, north = shape.bounds if not shape.is_empty else (0, 0, 0, 0)
-        detail = max(east - west, north - south, 1e-6) / 200
+        boxes = shapely.bounds([part for part in shapely.get_parts(shape) if not part.is_empty]).reshape(-1, 4)
+        # of one part: an image over the antimeridian has two, at either end of the world
+        detail = float(np.max(boxes[:, 2:] - boxes[:, :2], initial=1e-6)) / 200
         said = moment.strftime("%Y-%m-%d %H:%M") if moment else ""
         rows.append((said, key, rings(shape, detail * 111_320, turned)))
     rows.sort(key=lambda row: row[:2])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from geoml.errors import GeomlError, InputError, MissingExtra
-from geoml.io.webmap.tiles import RunTiles
+from geoml.io.webmap.tiles import DEEPEST, RunTiles
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 HOST = "127.0.0.1"
-DEEPEST = 30
-"""Zoom of a tile, at most."""
+UNREAD = "Geoml-Unread"
+"""Header of an answer about a place: how many files there could not be read."""
 
 
 def app(tiles: RunTiles) -> Starlette:
@@ -33,10 +33,16 @@ def app(tiles: RunTiles) -> Starlette:
         raise MissingExtra("starlette is not installed: install geoml[view]") from err
 
     def page(request: Request) -> Response:
-        return HTMLResponse(tiles.page())
+        try:
+            return HTMLResponse(tiles.page())
+        except GeomlError as err:
+            return Response(str(err), 502)
 
     def report(request: Request) -> Response:
-        found = tiles.store.read("report.html", 2**28)
+        try:
+            found = tiles.store.read("report.html", 2**28)
+        except GeomlError as err:
+            return Response(str(err), 502)
         return Response("no report", 404) if found is None else HTMLResponse(found)
 
     def tile(request: Request) -> Response:
@@ -59,9 +65,10 @@ def app(tiles: RunTiles) -> Starlette:
         if not (math.isfinite(lon) and -90 <= lat <= 90):
             return Response("lon, lat: expected degrees", 400)
         try:
-            return JSONResponse(tiles.point(lon, lat))
+            values, unread = tiles.point(lon, lat)
         except GeomlError as err:
             return Response(str(err), 502)
+        return JSONResponse(values, headers={UNREAD: str(unread)} if unread else None)
 
     routes = [
         Route("/", page),
@@ -75,7 +82,8 @@ def app(tiles: RunTiles) -> Starlette:
 
 
 def serve(tiles: RunTiles, port: int, ready: Callable[[str], object]) -> None:
-    """Serve until Ctrl-C. ``port`` 0 takes a free one; ``ready`` is called with the address once it answers.
+    """Serve until Ctrl-C. ``port`` 0 takes a free one. ``ready`` is called with the address just before it answers, so
+    it may not wait for an answer; who asks then is answered.
 
     Raises InputError for a port that is taken, MissingExtra without uvicorn.
     """

@@ -30,6 +30,11 @@ class FeatureFiles:
     shown: list[str] = field(default_factory=list)
 
 
+def feature_names(tables: Mapping[str, str]) -> list[str]:
+    """The files of ``tables`` in all formats beside GeoParquet, those that are there and those that are not."""
+    return [f"{Path(name).stem}.{kind}" for name in tables for kind in MEDIA]
+
+
 def write_features(out: Path, tables: Mapping[str, str], kinds: Sequence[Format]) -> FeatureFiles:
     """Write those of ``tables`` in the folder of a run that have geometries in all ``kinds``. Raises DataError."""
     from geoml.io.tables.feature_formats import TITLES, is_geoparquet, write_as  # GDAL, as above

@@ -388,6 +388,25 @@ BAD: dict[str, tuple[str, Callable[[Path], Path], type[GeomlError], str]] = {
     "no weights": ("smp", lambda p: folder(p, weights=False), InputError, "is missing"),
     "weights of another": ("smp", lambda p: folder(p, classes=4), ModelError, "do not fit"),
     "settings of none": ("smp", lambda p: folder(p, colour=1), ModelError, "cannot be built"),
+    "an encoder of a hub": (
+        "smp",
+        lambda p: folder(p, encoder_name="tu-hf-hub:somebody/something"),
+        InputError,
+        "encoder 'tu-hf-hub:somebody/something'; expected the name of one that smp has itself",
+    ),
+    "weights of the encoder elsewhere": ("smp", lambda p: folder(p, checkpoint_path="a"), InputError, "elsewhere"),
+    "a backbone of a hub": (
+        "huggingface",
+        lambda p: folder(p, backbone_config={"backbone": "somebody/something"}),
+        InputError,
+        "backbone 'somebody/something' lies elsewhere",
+    ),
+    "a backbone with weights of others": (
+        "huggingface",
+        lambda p: folder(p, parts=[{"use_pretrained_backbone": True}]),
+        InputError,
+        "use_pretrained_backbone has weights fetched",
+    ),
     "probabilities": ("smp", lambda p: folder(p, activation="softmax"), InputError, "of logits"),
     "nothing there": ("smp", lambda p: p / "nowhere", InputError, "does not exist"),
     "options of a kind that knows": ("dynamic-world", lambda p: p, InputError, "leave it out"),
@@ -404,6 +423,28 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> No
         brought(kind, source, out=tmp_path / "out", architecture="resnet18" if kind == "timm" else None)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.rglob("executed"))
+
+
+@pytest.mark.parametrize("kind", ["smp", "huggingface"])
+def test_no_hub_is_asked_while_a_network_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    from huggingface_hub import constants
+    from transformers import AutoModelForSemanticSegmentation
+
+    seen: list[bool] = []
+
+    def build(*_: Any, **__: Any) -> None:
+        seen.append(constants.is_offline_mode())
+        raise ValueError("seen")
+
+    monkeypatch.setattr(smp.Unet, "__init__", build)
+    monkeypatch.setattr(AutoModelForSemanticSegmentation, "from_pretrained", build)
+    (tmp_path / "config.json").write_text(json.dumps({"_model_class": "Unet"}))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    before = constants.HF_HUB_OFFLINE
+    with pytest.raises(ModelError, match="seen"):
+        brought(kind, tmp_path, out=tmp_path / "out")
+    assert seen == [True]
+    assert before == constants.HF_HUB_OFFLINE
 
 
 def test_networks_of_timm_that_end_otherwise_are_refused(tmp_path: Path) -> None:

@@ -62,6 +62,38 @@ def test_rings_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.count == 40
 
 
+def test_a_giant_is_simplified_and_the_largest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES", 6000)
+    holes = [box(x + 0.02, y + 0.02, x + 0.07, y + 0.07) for x in np.arange(0, 1, 0.1) for y in np.arange(0, 1, 0.1)]
+    lake = box(2, 0.2, 3, 0.8)
+    giant = box(0, 0, 4, 1) - shapely.union_all(holes) - lake
+    small = [shapely.Point(k, 5).buffer(0.4, 2) for k in range(40)]
+    areas = [1.0 + k for k in range(40)]
+    first = table(tmp_path / "f.parquet", [giant, *small], id=[str(k) for k in range(41)], area_m2=[99.0, *areas])
+    last = table(tmp_path / "l.parquet", [*small, giant], id=[str(k) for k in range(41)], area_m2=[*areas, 99.0])
+    shown = [outlines_of(path, "", 10.0, turned=False) for path in (first, last)]
+    for found in (f for f in shown if f is not None):
+        assert found.count == 41
+        assert sum(len(json.dumps(row[0])) for row in found.rows) <= 6000
+        kept = sorted((row[1][1] for row in found.rows), reverse=True)
+        assert 5 < len(kept) < 41
+        assert kept == [99.0, *areas[::-1]][: len(kept)], "the largest"
+        parts = next(row[0] for row in found.rows if row[1][1] == 99.0)
+        outer, *inner = ([(x, y) for y, x in ring] for ring in parts[0])
+        assert shapely.Polygon(outer).equals(box(0, 0, 4, 1))
+        assert any(shapely.Polygon(ring).equals(lake) for ring in inner)
+    assert all(shown)
+
+
+def test_what_no_page_can_hold_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES", 2000)
+    many = shapely.MultiPoint([(k / 100, 0) for k in range(500)])
+    path = table(tmp_path / "f.parquet", [many, shapely.Point(3, 4)], id=["many", "one"])
+    found = outlines_of(path, "", 10.0, turned=False)
+    assert found is not None
+    assert ([row[1] for row in found.rows], found.count) == ([["one"]], 2)
+
+
 def test_longitudes_rise_over_the_antimeridian() -> None:
     shape = shapely.MultiPolygon([box(179, 0, 180, 1), box(-180, 0, -179, 1)])
     east, west = rings(shape, 10.0, turned=True)

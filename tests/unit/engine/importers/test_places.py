@@ -1,0 +1,37 @@
+"""Where an import comes from and goes to, which may not be the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from geoml.cli import app
+from geoml.engine import importers
+from geoml.engine.packages.import_options import ImportOptions
+from geoml.errors import InputError
+
+
+def test_a_source_beside_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(InputError, match=r"source: .*other is given beside .*net\.onnx"):
+        importers.convert(str(tmp_path / "net.onnx"), tmp_path / "other", tmp_path / "out", ImportOptions())
+
+
+def test_nothing_is_written_into_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mynet").mkdir()
+    (tmp_path / "mynet" / "config.json").write_text('{"_model_class": "Unet"}')
+    with pytest.raises(InputError, match=r"out: .*mynet is the source itself"):
+        importers.convert(str(tmp_path / "mynet"), Path(), tmp_path / "mynet", ImportOptions())
+    monkeypatch.chdir(tmp_path)
+    seen: list[Path] = []
+
+    def convert(kind: str, source: Path, out: Path, asked: ImportOptions) -> None:
+        seen.append(out)
+        raise InputError("seen")
+
+    monkeypatch.setattr(importers, "convert", convert)
+    CliRunner().invoke(app, ["models", "import", "mynet"])
+    CliRunner().invoke(app, ["models", "import", "other.onnx"])
+    assert seen == [Path("mynet-geoml"), Path("other")]
