@@ -21,10 +21,21 @@ class CommandError(Exception):
     """The command could not be started, or ended with an error; the text is its last words."""
 
 
-def planned(words: Sequence[str]) -> int:
-    """Blocks of the run, by a dry run, which reads no pixel. Raises CommandError for what geoml refuses."""
+def planned(words: Sequence[str], stopped: Callable[[], bool]) -> int:
+    """Blocks of the run, by a dry run, which reads no pixel; 0 where ``stopped`` says that nobody wants to know.
+
+    Raises CommandError for what geoml refuses.
+    """
     process = _started([*words, "--dry-run"])
-    told, _ = process.communicate()
+    while True:
+        try:
+            told, _ = process.communicate(timeout=POLL)
+            break
+        except subprocess.TimeoutExpired:
+            if stopped():
+                process.terminate()
+    if stopped():
+        return 0
     if process.returncode:
         raise CommandError(_last(told.splitlines()))
     found = re.search(r"(\d+) blocks", told)

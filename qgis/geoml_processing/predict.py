@@ -78,16 +78,29 @@ class Predict(QgsProcessingAlgorithm):
         self.addParameter(QgsProcessingParameterFolderDestination("OUT", "Folder of the run"))
         self.addOutput(QgsProcessingOutputFile("PROJECT", "QGIS project"))
 
+    def prepareAlgorithm(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> bool:
+        """Write the polygons to a file: a layer of the project may be read in the thread of the window only."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="geoml-qgis-")
+        self._region = None
+        if (layer := self.parameterAsVectorLayer(parameters, "REGION", context)) is not None:
+            self._region = _written(layer, Path(self._scratch.name) / "region.gpkg", context)
+        return True
+
     def processAlgorithm(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        """Run the command."""
+        """Run the command, in a thread of its own."""
         out = Path(self.parameterAsString(parameters, "OUT", context))
-        with tempfile.TemporaryDirectory(prefix="geoml-qgis-") as scratch:
-            words = self._words(parameters, context, out, Path(scratch))
+        self._load, self._project = False, out / "map.qgz"
+        with self._scratch:
+            words = self._words(parameters, context, out)
             feedback.pushCommandInfo(shlex.join(words))
             try:
-                blocks = planned(words)
+                blocks = planned(words, feedback.isCanceled)
+                if feedback.isCanceled():
+                    return {}
                 feedback.pushInfo(f"{blocks} blocks")
 
                 def progress(share: float) -> bool:
@@ -99,7 +112,6 @@ class Predict(QgsProcessingAlgorithm):
             except CommandError as err:
                 raise QgsProcessingException(str(err)) from err
         self._load = self.parameterAsBool(parameters, "LOAD", context) and not feedback.isCanceled()
-        self._project = out / "map.qgz"
         return {"OUT": str(out), "PROJECT": str(self._project)}
 
     def postProcessAlgorithm(self, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> dict[str, Any]:
@@ -113,7 +125,7 @@ class Predict(QgsProcessingAlgorithm):
             _copy(written.layerTreeRoot(), group, project)
         return {}
 
-    def _words(self, parameters: dict[str, Any], context: QgsProcessingContext, out: Path, scratch: Path) -> list[str]:
+    def _words(self, parameters: dict[str, Any], context: QgsProcessingContext, out: Path) -> list[str]:
         """The command line. Raises QgsProcessingException for what does not go together."""
         given = {name: self.parameterAsString(parameters, name, context).strip() for name in _NAMED}
         if given["IMAGE"]:
@@ -122,10 +134,11 @@ class Predict(QgsProcessingAlgorithm):
         words += [word for name, option in _NAMED.items() if given[name] for word in (option, given[name])]
         for when in self.parameterAsString(parameters, "DATES", context).split():
             words += ["--datetime", when]
-        region = self.parameterAsVectorLayer(parameters, "REGION", context)
         extent = self.parameterAsExtent(parameters, "EXTENT", context, QgsCoordinateReferenceSystem(DEGREES))
-        if region is not None:
-            words += ["--region", str(_written(region, scratch / "region.gpkg", context))]
+        if self._region is not None and not extent.isNull():
+            raise QgsProcessingException("EXTENT, REGION: both are given; expected an extent or a layer of polygons")
+        if self._region is not None:
+            words += ["--region", str(self._region)]
         elif not extent.isNull():
             ends = extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()
             words += ["--bbox", *(f"{end:.9f}" for end in ends)]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import geoml
 from tests.e2e.printed import prints, rows, said, wide
 from tests.unit.forecasting import made
 
@@ -38,6 +39,12 @@ def test_forecast(said: Callable[..., str], tmp_path: Path) -> None:
         f"6 rows in {out / 'rows.parquet'}: pm at 3 places, PT1H, PT6H after 2024-02-10T12:00:00+00:00, by made" in told
     )
     assert "The newest value is of 2024-02-10T12:00:00+00:00, the reference time" in told
+    run = geoml.open(out)
+    assert (run.layers, run.tables) == ([], ["rows"]), "a run without a map"
+    assert run.rows.equals(geopandas.read_parquet(out / "rows.parquet"))
+    assert "rows" in dir(run)
+    assert not hasattr(run, "shape")
+    assert "<code>rows</code>" in run._repr_html_()
     again = json.loads(said(*words, "--leads", "PT6H", "--out", out, "--json"))
     assert again["rows"] == 3
     assert set(geopandas.read_parquet(out / "rows.parquet").lead) == {"PT6H"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -12,8 +13,10 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pystac
 import pytest
-import rioxarray  # noqa: F401, its accessor
+import rasterio
+import rioxarray
 import shapely
 import xarray as xr
 from affine import Affine
@@ -22,7 +25,10 @@ from odc.geo.xr import xr_coords
 
 import geoml
 from geoml import testing
+from geoml.engine.results import explore
+from geoml.engine.results.layers import bounds_of, picture_grid, web_grid
 from geoml.errors import DataError, InputError, MissingExtra, ModelError
+from geoml.io.stac.table import read_items, write_items
 from tests.e2e.conftest import THRESHOLDS, Days
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 300), seed=5), bands=("red", "nir"), unit="reflectance")
@@ -152,6 +158,86 @@ def test_explore_draws_the_map_and_the_polygons(run: geoml.Run, monkeypatch: pyt
         run.explore()
 
 
+def copied(run: geoml.Run, folder: Path, change: Callable[[pystac.Asset], None]) -> geoml.Run:
+    """The run with each asset of its items changed."""
+    shutil.copytree(out_of(run), folder)
+    items = read_items(folder / "items.parquet")
+    for item in items:
+        for asset in item.assets.values():
+            change(asset)
+    write_items(items, folder / "items.parquet")
+    return geoml.open(folder)
+
+
+def test_titles_and_the_number_of_polygons_are_shown_as_they_are(
+    run: geoml.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Leaflet takes names of layers for HTML."""
+    monkeypatch.setattr(explore, "MOST", 2)
+    other = copied(run, tmp_path / "run", lambda asset: setattr(asset, "title", "<b onclick=x>class</b>"))
+    assert other.classes.attrs["long_name"] == "<b onclick=x>class</b>"
+    page = other.explore(tiles=None).get_root().render()
+    names = re.search(r"overlays :  \{\s*(\".*?\") :", page)
+    assert names is not None
+    assert json.loads(names[1]) == "&lt;b onclick=x&gt;class&lt;/b&gt;"
+    assert f"polygons (2 of {len(run.polygons)})" in page
+
+
+NAMES = ("/tmp/a.tif", "../a.tif", "./cogs/../../a.tif", "https://127.0.0.1/a.tif", "file:a.tif", "cogs/%2e%2e/a.tif")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_names_no_file_elsewhere(name: str, run: geoml.Run, tmp_path: Path) -> None:
+    other = copied(run, tmp_path / "run", lambda asset: setattr(asset, "href", name))
+    with pytest.raises(DataError, match="is no file of the run"):
+        _ = other.classes
+
+
+def test_what_is_no_tiff_is_not_opened(run: geoml.Run, tmp_path: Path) -> None:
+    """A virtual raster under the name of a block would lead to another file."""
+    other = copied(run, tmp_path / "run", lambda asset: None)
+    for path in (tmp_path / "run" / "cogs").glob("*/class.tif"):
+        with rasterio.open(path) as file:
+            height, width = file.shape
+            lines = (
+                f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{SCENE.crs}</SRS>',
+                f"<GeoTransform>{', '.join(map(str, file.transform.to_gdal()))}</GeoTransform>",
+                '<VRTRasterBand dataType="Byte" band="1"><SimpleSource>',
+                '<SourceFilename relativeToVRT="1">valid.tif</SourceFilename><SourceBand>1</SourceBand>',
+                "</SimpleSource></VRTRasterBand></VRTDataset>",
+            )
+        path.write_text("".join(lines))
+    with pytest.raises(DataError, match=r"class\.tif: not readable as a TIFF"):
+        other.classes.compute()
+    assert (on_scene(other.valid) != 0).any(), "the other layers are"
+
+
+def test_a_run_over_the_antimeridian_is_drawn_where_it_is(
+    models: Path, predict: Callable[..., Path], tmp_path: Path
+) -> None:
+    testing.constant_model(models / "coarse-both", ("red", "nir"), ("land", "water"), answer=1, gsd=100.0)
+    data = testing.smooth((2, 300, 300), seed=9)
+    data[:] = 3000
+    made = [
+        testing.Scene(id=f"s{k}", data=data, bands=("red", "nir"), crs="EPSG:4326", origin=(x, -16.9), res=0.001)
+        for k, x in enumerate((179.7, -180.0))
+    ]
+    catalog = testing.write_catalog(tmp_path / "made", made)
+    run = geoml.open(predict(str(models / "coarse-both"), catalog, (179.9, -17.1, -179.9, -16.95), block_size=128))
+    assert {i.properties["proj:code"] for i in run.items} == {"EPSG:32760", "EPSG:32701"}
+    assert bounds_of(run.items.items) == pytest.approx((179.9, -17.1, 180.1, -16.95), abs=0.002)
+    near = run.layer("class", picture_grid(run.items.items, 200)).values
+    assert near.shape[1] == pytest.approx(200, abs=1)
+    assert (near == 1).mean() > 0.9
+    web = web_grid(run.items.items, 200)
+    picture = run.layer("class", web).values
+    assert picture.shape[0] == pytest.approx(0.15 / 0.2 / np.cos(np.radians(17.025)) * 200, abs=2)
+    assert (picture == 1).mean() > 0.95
+    page = run.explore(tiles=None).get_root().render()
+    (corners,) = set(re.findall(r"\[\[(-1[67]\S*), (\S+)\], \[(\S+), (\S+)\]\]", page))
+    assert [float(v) for v in corners] == pytest.approx([-17.1, 179.9, -16.95, 180.1], abs=0.002)
+
+
 def test_a_run_on_a_web_server_is_the_same(run: geoml.Run, days: Days) -> None:
     for place, query in (("run", ""), ("signed/run", f"?sig={days.signature}")):
         shutil.copytree(out_of(run), days.folder / place)
@@ -202,6 +288,53 @@ def test_apply_takes_a_file(threshold: str, tmp_path: Path) -> None:
     assert found.odc.crs == SCENE.crs
     plain = xr.DataArray(SCENE.data, dims=("band", "y", "x"), attrs={"nodata": 0})  # by order; no place on the Earth
     assert (geoml.apply(threshold, plain, scale=1e-4)["class"].values == TRUTH).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*differ across bands")
+def test_apply_takes_bands_with_scalings_of_their_own(threshold: str, tmp_path: Path) -> None:
+    """As rioxarray reads them; twice the number with half the scale is the same value."""
+    path = tmp_path / "image.tif"
+    data = np.stack([SCENE.data[0], np.where(SCENE.data[1] > 0, SCENE.data[1] * 2, 0)]).astype(np.uint16)
+    testing.write_cog(path, data, crs=SCENE.crs, transform=SCENE.transform, nodata=0)
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.scales = (SCENE.scale, SCENE.scale / 2)
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    assert "scale_factor" not in array.attrs
+    for image in (path, array):
+        assert (geoml.apply(threshold, image)["class"].values == TRUTH).all()
+    other = array.isel(band=[1]).pad(band=(0, 2), mode="edge")
+    with pytest.raises(InputError, match=r"scales has 2 numbers for 3 bands; expected one each, or scale="):
+        geoml.apply(threshold, other.assign_coords(band=["red", "nir", "swir"]))
+
+
+FEET = "EPSG:2263"
+"""Of New York, in feet of the US survey."""
+
+
+@pytest.mark.parametrize(
+    ("crs", "origin", "size", "said"),
+    [
+        ("EPSG:32621", (600_000, 7_200_000), (10, 10), ""),
+        ("EPSG:32621", (600_000, 7_200_000), (20, 10), "20 x 10"),
+        (FEET, (980_000, 200_000), (10 / 0.3048, 10 / 0.3048), ""),
+        (FEET, (980_000, 200_000), (10, 10), "3.05"),
+        ("EPSG:3857", (0, 8_399_738), (20, 20), ""),  # at 60° N: half of that on the ground
+        ("EPSG:3857", (0, 8_399_738), (10, 10), "5.01 x 5"),
+        ("EPSG:4326", (0, 60), (2e-4, 1e-4), ""),
+        ("EPSG:4326", (0, 60), (1e-4, 1e-4), "5.58 x 11.1"),
+    ],
+)
+def test_apply_knows_how_large_pixels_are_on_the_ground(
+    crs: str, origin: tuple[float, float], size: tuple[float, float], said: str, threshold: str
+) -> None:
+    grid = GeoBox((20, 20), Affine(size[0], 0, origin[0], 0, -size[1], origin[1]), crs)
+    made = xr.DataArray(np.full((2, 20, 20), 3000, np.uint16), xr_coords(grid), ("band", *grid.dimensions))
+    if not said:
+        assert geoml.apply(threshold, made, scale=1e-4)["class"].shape == (20, 20)
+        return
+    with pytest.raises(InputError, match=f"pixels of {said} m; .* takes 10 m"):
+        geoml.apply(threshold, made, scale=1e-4)
 
 
 def test_apply_refuses_what_does_not_fit(threshold: str, catalog: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ import os
 os._exit(0)  # the end of QGIS without its window is not what is tested
 """
 PROCESS = """
-import json, sys
+import json, os, sys
 root, command, out, layer = sys.argv[1:]
 sys.path[:0] = ["/usr/share/qgis/python/plugins", root + "/qgis"]
 from qgis.core import *
@@ -113,6 +113,36 @@ said["nowhere"] = refused()
 said["model"] = refused(EXTENT="-54.6,-54.5,-25.4,-25.3 [EPSG:4326]", MODEL="no-such-model")
 region = QgsVectorLayer(layer, "region", "ogr")
 assert region.isValid()
+said["both"] = refused(EXTENT="-54.6,-54.5,-25.4,-25.3 [EPSG:4326]", REGION=region)
+
+import threading, time
+from geoml_processing import predict
+write, threads = predict._written, []
+predict._written = lambda *words: threads.append(threading.current_thread() is threading.main_thread()) or write(*words)
+algorithm, quiet = registry.algorithmById("geoml:predict").create(), Feedback()
+words = {**asked, "REGION": region, "MODEL": "no-such-model"}
+assert algorithm.prepare(words, context, quiet)
+def work():
+    try:
+        algorithm.runPrepared(words, context, quiet)
+    except QgsProcessingException as err:
+        said["thread"] = str(err)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+said["threads"] = threads
+predict._written = write
+
+with open(out + "-slow", "w") as file:
+    print("#!/bin/sh", "exec sleep 60", sep="\\n", file=file)
+os.chmod(out + "-slow", 0o755)
+ProcessingConfig.setSettingValue("GEOML_COMMAND", out + "-slow")
+quiet, start = Feedback(), time.monotonic()
+threading.Timer(1, quiet.cancel).start()
+algorithm = registry.algorithmById("geoml:predict").create()
+said["stopped"] = [*algorithm.run({**asked, "REGION": region}, context, quiet), time.monotonic() - start]
+ProcessingConfig.setSettingValue("GEOML_COMMAND", command)
+
 algorithm = registry.algorithmById("geoml:predict").create()
 done, ok = algorithm.run({**asked, "REGION": region}, context, feedback)
 said |= {"ok": ok, "out": done, "shares": feedback.shares, "lines": feedback.lines}
@@ -122,7 +152,6 @@ said["valid"] = {l.name(): l.isValid() for l in QgsProject.instance().mapLayers(
 plugin.unload()
 assert registry.providerById("geoml") is None
 print(json.dumps(said), flush=True)
-import os
 os._exit(0)
 """
 
@@ -207,6 +236,11 @@ def test_the_provider_runs_the_demo_and_loads_its_map(tmp_path: Path) -> None:
     assert "/no/geoml: cannot be started" in said["absent"]
     assert "give an extent or a layer" in said["nowhere"]
     assert "no-such-model" in said["model"]
+    assert "both are given" in said["both"]
+    assert "no-such-model" in said["thread"]
+    assert said["threads"] == [True], "layers of the project are read where the window lives"
+    assert said["stopped"][:2] == [{}, True]
+    assert said["stopped"][2] < 30
     assert said["ok"]
     assert any("features.gpkg" in line for line in said["lines"])
     assert said["shares"] == sorted(said["shares"])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from geoml.engine.results.layers import picture_grid
+import pyproj
+from odc.geo.geobox import GeoBox
+
+from geoml.engine.results.layers import bounds_of, web_grid
 from geoml.engine.results.page import main_layer
 from geoml.engine.results.picture import coloured
 from geoml.errors import MissingExtra
@@ -31,15 +34,15 @@ def explore(run: Run, layer: str | None = None, **options: Any) -> folium.Map:
     except ImportError as err:
         raise MissingExtra("explore: folium is not installed; pip install 'geoml[notebook]'") from err
 
-    west, south, east, north = _bounds(run)
+    west, south, east, north = bounds_of(run.items.items)
     found = folium.Map(**{"tiles": "OpenStreetMap", "control_scale": True, **options})
     if name := layer or main_layer(run):
-        web = picture_grid([item for item in run.items if name in item.assets], SIDE, "EPSG:3857")
-        west, south, east, north = web.extent.to_crs("EPSG:4326").boundingbox
+        web = web_grid([item for item in run.items if name in item.assets], SIDE)
+        west, south, east, north = _corners(web)
         data = run.layer(name, web)
         # folium stretches a picture between its corners, and so does the projection of the tiles
         picture = folium.raster_layers.ImageOverlay(png(coloured(data)), [[south, west], [north, east]], opacity=0.7)
-        picture.layer_name = str(data.attrs["long_name"])
+        picture.layer_name = html.escape(str(data.attrs["long_name"]))  # which Leaflet takes for HTML
         picture.add_to(found)
     if "features" in run.tables:
         _polygons(run, folium).add_to(found)
@@ -48,24 +51,28 @@ def explore(run: Run, layer: str | None = None, **options: Any) -> folium.Map:
     return found
 
 
-def _bounds(run: Run) -> tuple[float, float, float, float]:
-    boxes = [item.bbox for item in run.items if item.bbox]
-    west, south, east, north = zip(*boxes, strict=True)
-    return min(west), min(south), max(east), max(north)
+def _corners(web: GeoBox) -> tuple[float, float, float, float]:
+    """West, south, east, north of a grid in web Mercator; longitudes rise, beyond 180 too."""
+    box = web.extent.boundingbox
+    to = pyproj.Transformer.from_crs(str(web.crs), "EPSG:4326", always_xy=True)
+    (west, east), (south, north) = to.transform([box.left, box.right], [box.bottom, box.top])
+    return west, south, east + 360 if east < west else east, north
 
 
 def _polygons(run: Run, folium: Any) -> Any:
     """Outlines in the colours of their classes; texts are escaped, for folium writes them as HTML."""
     rows = run.polygons
-    area = "area_m2" if "area_m2" in rows else rows.columns[0]
-    rows = rows.nlargest(MOST, area) if len(rows) > MOST else rows
+    name = "polygons"
+    if len(rows) > MOST:
+        name = f"polygons ({MOST} of {len(rows)})"
+        rows = rows.nlargest(MOST, "area_m2")
     columns = [c for c in SHOWN if c in rows]
     shown = rows[[*columns, "geometry"]].copy()
     for column in columns:
         shown[column] = [html.escape(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in shown[column]]
     return folium.GeoJson(
         shown.to_json(),
-        name="polygons",
+        name=name,
         style_function=lambda feature: {"weight": 1, "color": "#1f2937", "fillOpacity": 0},
         popup=folium.GeoJsonPopup(fields=columns),
     )

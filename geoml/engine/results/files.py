@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from geoml.io.stores.bucket import endpoint
 from geoml.io.stores.hrefs import check_url, redact
 from geoml.io.stores.remote import LARGEST, fetch, is_url
 from geoml.io.stores.signed import join_url
+from geoml.texts import plain, short
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class RunFiles:
             return name
         name = name.removeprefix("./")
         return join_url(self.url, name) if self.remote else str(Path(self.url).absolute() / name)
+
+    def inside(self, name: str, item: str) -> str:
+        """The path or URL of a file that ``item`` names, which has to lie in the run.
+
+        Raises DataError for any name that could lead elsewhere: a path from the root, a URL, ``..``.
+        """
+        simple = name.isprintable() and not re.search(r"[:\\?#%]", name)
+        if not name or not simple or name.startswith("/") or ".." in name.split("/"):
+            raise DataError(f"{item}: its asset {short(plain(redact(name)))!r} is no file of the run")
+        return self.href(name)
 
     def file(self, name: str) -> Path:
         """The file on this machine, fetched where it lies elsewhere.

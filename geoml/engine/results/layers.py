@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from operator import gt
 from typing import Any
 
 import numpy as np
 import odc.stac
+import pyproj
 import pystac
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox, geobox_union_conservative
-from odc.geo.geom import box
 
+from geoml.engine.results.tiffs import TiffDriver
 from geoml.errors import DataError
+from geoml.io.webmap.mosaic import NORTH, turned_mercator
+
+Bounds = tuple[float, float, float, float]
 
 CHUNK = 2048
 """Pixels of a side of a dask chunk; the default size of a block."""
@@ -55,6 +58,7 @@ def mosaic(items: Sequence[pystac.Item], key: str, geobox: GeoBox | None = None)
         chunks={"y": CHUNK, "x": CHUNK},
         groupby=lambda *_: 0,  # blocks of one run share no ground, whatever their times are
         resampling="nearest",
+        driver=TiffDriver(),
     ).isel(time=0, drop=True)
     each = [described(data[name], band) for name, band in zip(names, bands, strict=True)]
     found = each[0]
@@ -82,14 +86,45 @@ def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
     return whole
 
 
-def picture_grid(items: Sequence[pystac.Item], side: int, crs: str | None = None) -> GeoBox:
-    """A grid of ``side`` pixels, the longer way, over the valid pixels of the blocks; by default in their CRS."""
+def picture_grid(items: Sequence[pystac.Item], side: int) -> GeoBox:
+    """A grid of ``side`` pixels, the longer way, over the valid pixels of the blocks, in the CRS of most of them."""
     grid = grid_of(items)
-    west, south, east, north = zip(*(item.bbox for item in items if item.bbox), strict=True)
-    there = grid.extent if any(map(gt, west, east)) else box(min(west), min(south), max(east), max(north), "EPSG:4326")
-    target = crs or grid.crs
-    assert target is not None, "grid_of has asked for it"
-    return GeoBox.from_bbox(there.to_crs(target).boundingbox, shape=side)
+    bounds = bounds_of(items)
+    if grid.crs is None or (grid.crs.geographic and bounds[2] > 180):  # degrees that end at the antimeridian
+        return GeoBox.from_bbox(grid.extent.boundingbox, grid.crs, shape=side)
+    return _around(bounds, str(grid.crs), side)
+
+
+def web_grid(items: Sequence[pystac.Item], side: int) -> GeoBox:
+    """As `picture_grid` in web Mercator, whose middle is the antimeridian where the blocks lie on both sides of it."""
+    west, south, east, north = bounds_of(items)
+    south, north = max(south, -NORTH), min(north, NORTH)
+    return _around((west, south, east, north), turned_mercator() if east > 180 else "EPSG:3857", side)
+
+
+def bounds_of(items: Sequence[pystac.Item]) -> Bounds:
+    """West, south, east, north in degrees around all items; east is beyond 180 where that is narrower.
+
+    Blocks are cut at the antimeridian, so those on its two sides say nothing of it.
+    """
+    boxes = np.array([(item.bbox[0], item.bbox[1], item.bbox[-2], item.bbox[-1]) for item in items if item.bbox])
+    west, south, east, north = boxes.T
+    east = np.where(east < west, east + 360, east)
+    turn = np.where(west < 0, 360, 0)
+    if (east + turn).max() - (west + turn).min() < east.max() - west.min():
+        west, east = west + turn, east + turn
+    return float(west.min()), float(south.min()), float(east.max()), float(north.max())
+
+
+def _around(bounds: Bounds, crs: str, side: int) -> GeoBox:
+    """A grid around ``bounds`` in degrees, whose edges may be curves in the CRS."""
+    t, (west, south, east, north) = np.linspace(0, 1, 33), bounds
+    x, y = west + (east - west) * t, south + (north - south) * t
+    lon = np.concatenate([x, x, np.full_like(y, west), np.full_like(y, east)])
+    lat = np.concatenate([np.full_like(x, south), np.full_like(x, north), y, y])
+    lon = np.where(lon > 180, lon - 360, lon)
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, lat)
+    return GeoBox.from_bbox((x.min(), y.min(), x.max(), y.max()), crs, shape=side)
 
 
 def described(stored: xr.DataArray, band: Mapping[str, Any]) -> xr.DataArray:

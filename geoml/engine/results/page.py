@@ -25,9 +25,12 @@ def summary(run: Run) -> str:
     """HTML without scripts; every text of the run is escaped."""
     rows = "".join(_row(*row) for row in _classes(run))
     table = f"<table><tr><th></th><th>class</th><th>km²</th><th>share</th></tr>{rows}</table>" if rows else ""
-    words = [f"{run['valid_percent']:.1f} % of the region has data", described(run.info), *run.get("warnings", ())]
+    share = run.get("valid_percent")
+    known = f"{share:.1f} % of the region has data" if share is not None else ""
+    words = [known, described(run.info) if run.mapped else "", *run.get("warnings", ())]
     about = "".join(f"<div>{html.escape(w)}</div>" for w in words if w)
-    image = f'<img src="{picture(run)}" alt="" style="max-width:{SIDE}px;image-rendering:pixelated">'
+    drawn = picture(run)
+    image = f'<img src="{drawn}" alt="" style="max-width:{SIDE}px;image-rendering:pixelated">' if drawn else ""
     names = html.escape(", ".join((*run.layers, *run.tables)))
     return (
         f"<div><strong>{html.escape(str(run.get('title', '')))}</strong>{about}"
@@ -41,7 +44,9 @@ def main_layer(run: Run) -> str | None:
 
 
 def picture(run: Run) -> str:
-    """A data URI: the map, read from its overviews, or the thumbnail of the block with most data."""
+    """A data URI: the map, read from its overviews, or the thumbnail of the block with most data; empty without any."""
+    if not run.mapped:
+        return ""
     if name := main_layer(run):
         grid = picture_grid([item for item in run.items if name in item.assets], SIDE)
         return png(cropped(coloured(run.layer(name, grid))))
@@ -52,7 +57,7 @@ def picture(run: Run) -> str:
 def _classes(run: Run) -> list[tuple[str, str, float, float]]:
     """(colour, name, km², share) of each class of the map, as its blocks counted them."""
     area: Counter[int] = Counter()
-    for item in run.items:
+    for item in run.items if run.mapped else ():
         counts = item.properties.get("geoml:counts", {}).get("classes", {})
         area.update(dict(zip(counts.get("values", ()), counts.get("area", ()), strict=True)))
     if not area or "class" not in run.layers:

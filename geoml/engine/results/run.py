@@ -42,7 +42,7 @@ class Run:
 
     @cached_property
     def items(self) -> pystac.ItemCollection:
-        """The STAC items of the blocks, with absolute hrefs."""
+        """The STAC items of the blocks, with absolute hrefs. Raises DataError for one that names a file elsewhere."""
         import pystac
 
         from geoml.io.stac.table import read_items
@@ -50,12 +50,19 @@ class Run:
         found = read_items(self._files.file("items.parquet"))
         for item in found:
             for asset in item.assets.values():
-                asset.href = self._files.href(asset.href)
+                asset.href = self._files.inside(asset.href, item.id)
         return pystac.ItemCollection(found, clone_items=False)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the run has blocks of a map, and so `items`; a forecast of a table has none."""
+        return "items.parquet" in self.info.get("files", ())
 
     @cached_property
     def layers(self) -> list[str]:
-        """Names of the layers of the map."""
+        """Names of the layers of the map; none of a run without one, such as a forecast of a table."""
+        if not self.mapped:
+            return []
         from geoml.engine.results.layers import layers_of
 
         return layers_of(self.items.items)
@@ -100,10 +107,10 @@ class Run:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name in self.tables:  # which run.json says; layers have to be fetched
+            return self.table(name)
         if name in self.layers:
             return self.layer(name)
-        if name in self.tables:
-            return self.table(name)
         known = ", ".join((*self.layers, *self.tables))
         raise AttributeError(f"the run has no layer or table {name!r}; it has {known}")
 

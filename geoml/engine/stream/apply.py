@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import odc.geo.xr
 import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
 
 from geoml.engine.contract import Layer, output_of
 from geoml.engine.inference.choice import asked_of_machine, choose_backend
@@ -25,6 +26,7 @@ from geoml.engine.stream.recipe import StreamRecipe
 from geoml.engine.stream.run import fitting
 from geoml.engine.stream.write import unlike_pixels
 from geoml.errors import DataError, InputError, limits
+from geoml.grid.ellipsoid import pixel_metres
 from geoml.io.cards.domain import describe, verdict
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.each_band import of_each
@@ -34,8 +36,6 @@ log = logging.getLogger(__name__)
 
 NEAR = 1.25
 """How many times larger or smaller than the model's gsd pixels may be."""
-DEGREE = 111_319.490793
-"""Metres of a degree along a meridian, as `geoml.grid.region.plane_of` has it."""
 
 
 @limits("apply")
@@ -89,9 +89,21 @@ def _frame(image: xr.DataArray | str | Path, card: MapCard, recipe: StreamRecipe
     valid = np.isfinite(data).all(axis=0)
     if (nodata := image.odc.nodata) is not None and np.isfinite(nodata):
         valid &= (data != nodata).all(axis=0)
-    said = float(image.attrs.get("scale_factor", 1.0)), float(image.attrs.get("add_offset", 0.0))
-    scale, offset = scalings(recipe, [said] * len(where))
+    scales, offsets = _said(image, "scale", len(whole), recipe), _said(image, "offset", len(whole), recipe)
+    scale, offset = scalings(recipe, [(scales[k], offsets[k]) for k in where])
     return Frame(0, "image", 0.0, data, valid, scale, offset, image.odc.geobox)
+
+
+def _said(image: xr.DataArray, what: Literal["scale", "offset"], count: int, recipe: StreamRecipe) -> Sequence[float]:
+    """The scale or offset of each band; rioxarray has one attribute for all of them, and another where they differ.
+
+    Raises InputError for numbers of other bands than these, unless the recipe has one.
+    """
+    one, each, default = {"scale": ("scale_factor", "scales", 1.0), "offset": ("add_offset", "offsets", 0.0)}[what]
+    found = np.atleast_1d(np.asarray(image.attrs.get(one, image.attrs.get(each, default)), np.float64))
+    if len(found) not in (1, count) and getattr(recipe, what) is None:
+        raise InputError(f"image: {each} has {len(found)} numbers for {count} bands; expected one each, or {what}=")
+    return [float(found[min(k, len(found) - 1)]) for k in range(count)]
 
 
 def _band_names(image: xr.DataArray, dim: str) -> Sequence[str | None]:
@@ -104,12 +116,14 @@ def _band_names(image: xr.DataArray, dim: str) -> Sequence[str | None]:
 def _check_gsd(geobox: GeoBox, card: MapCard) -> None:
     if geobox.crs is None:
         return
-    unit = DEGREE if geobox.crs.geographic else 1.0
-    metres = abs(geobox.resolution.y) * unit
-    if not card.gsd / NEAR <= metres <= card.gsd * NEAR:
+    try:
+        sides = pixel_metres(geobox.affine, (int(geobox.shape[0]), int(geobox.shape[1])), str(geobox.crs))
+    except ProjError:  # of no place on the Earth
+        return
+    if not all(card.gsd / NEAR <= side <= card.gsd * NEAR for side in sides):
+        size = " x ".join(dict.fromkeys(f"{side:.3g}" for side in sides))
         raise InputError(
-            f"image: pixels of {metres:.4g} m; {card.name} takes {card.gsd:g} m: resample it first, or"
-            " out_of_domain='allow'"
+            f"image: pixels of {size} m; {card.name} takes {card.gsd:g} m: resample it first, or out_of_domain='allow'"
         )
 
 

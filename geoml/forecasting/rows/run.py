@@ -30,6 +30,7 @@ from geoml.io.tables.table_source import PlaceFile
 from geoml.texts import listed
 
 ROWS, RECORD, PAGE, EXPLAINED = "rows.parquet", "run.json", "report.html", "explained.json"
+FILES = {ROWS: "quantiles of each place and lead", PAGE: "a fan chart of each place", RECORD: "model, times, left out"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def run(asked: ForecastRunRecipe, out: str | Path, version: int = 1) -> dict[str
         "levels": list(found.card.levels), "data_sha256": found.used, "recipe": asked.model_dump(mode="json"),
         "warnings": warnings, "versions": dict(software()), "domain": None,
         "backend": {"name": "torch", "precision": "fp32", "reason": "rows of a table", "proof": None},
+        "files": {**FILES, **({EXPLAINED: "what the model attended to"} if found.explained is not None else {})},
     }  # fmt: skip
     write_text(within(folder, PAGE), run_page(found, reference, warnings))
     if found.explained is not None:

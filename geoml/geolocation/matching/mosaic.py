@@ -30,7 +30,7 @@ from geoml.errors import DataError, InputError, NothingFound
 from geoml.geolocation.matching.hough import Hypothesis, hypotheses
 from geoml.geolocation.matching.prior import Prior
 from geoml.grid import sphere
-from geoml.grid.ellipsoid import WGS84
+from geoml.grid.ellipsoid import pixel_metres
 from geoml.grid.homography import Matrix, apply, corners, middle, scale_at
 from geoml.grid.plane import Window
 from geoml.grid.region import utm_crs
@@ -231,12 +231,7 @@ def vote(
 
 def metres(geobox: GeoBox) -> float:
     """Metres of a pixel at the middle of a grid, the shorter way."""
-    matrix, (height, width) = _matrix(geobox.affine), geobox.shape
-    places = np.array([[width / 2, height / 2], [width / 2 + 1, height / 2], [width / 2, height / 2 + 1]])
-    x, y = apply(matrix, places).T
-    lon, lat = pyproj.Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True).transform(x, y)
-    _, _, apart = WGS84.inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
-    return float(np.min(apart))
+    return min(pixel_metres(geobox.affine, (int(geobox.shape[0]), int(geobox.shape[1])), str(geobox.crs)))
 
 
 def _make(mosaic: ReferenceMosaic, folder: Path, scales: Sequence[float], cell: int, most: int) -> None:

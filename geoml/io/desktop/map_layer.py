@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from geoml.grid.plane import Plane, Window
+from geoml.texts import plain
 
 Group = Literal["polygons", "map", "doubt", "image"]
 GROUPS: tuple[Group, ...] = ("polygons", "map", "doubt", "image")
 """Of a project, the uppermost first."""
+
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What a document of XML 1.0 cannot hold (section 2.2): control characters, halves of a pair, and two more."""
+
+
+def xml_text(text: str) -> str:
+    """``text`` with what XML has no place for escaped, as in messages."""
+    return _NO_XML.sub(lambda found: plain(found[0]), text)
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,9 @@ class MapClass:
     value: int
     name: str
     color: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", xml_text(self.name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,11 @@ class MapLayer:
     """Where it is not that of the plane: a compound one, of heights."""
     factor: int = 1
     """Pixels of the plane along a pixel of a file; the last ones may reach beyond the block."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", xml_text(self.title))
+        object.__setattr__(self, "bands", tuple(map(xml_text, self.bands)))
+        object.__setattr__(self, "unit", xml_text(self.unit) if self.unit else self.unit)
 
 
 @dataclass(frozen=True)

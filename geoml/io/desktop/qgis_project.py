@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 import pyproj
 
-from geoml.io.desktop.map_layer import GROUPS, Group, MapClass, MapLayer, Mosaic
+from geoml.io.desktop.map_layer import GROUPS, Group, MapClass, MapLayer, Mosaic, xml_text
 from geoml.io.desktop.qgis_style import VERSION, document, polygon_renderer, raster_pipe
 
 DEGREES = "EPSG:4326"
@@ -40,6 +40,9 @@ class ProjectPolygons:
     classes: Sequence[MapClass]
     by: str | None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", xml_text(self.title))
+
 
 def project(
     title: str,
@@ -54,6 +57,7 @@ def project(
     The CRS of the project is that of the first raster, or degrees without one.
     """
     crs = rasters[0].mosaic.plane.crs if rasters else DEGREES
+    title = xml_text(title)
     root = Element("qgis", version=VERSION, projectname=title)
     SubElement(root, "title").text = title
     SubElement(root, "projectCrs").append(_crs(crs))

@@ -147,7 +147,7 @@ def mercator(outlines: Sequence[BaseGeometry], gsd: float) -> Canvas | None:
         return None
     lon, lat = points.T
     turned = np.ptp(lon) > 180 and np.ptp(np.mod(lon, 360)) < np.ptp(lon)
-    crs = _turned_mercator() if turned else "EPSG:3857"
+    crs = turned_mercator() if turned else "EPSG:3857"
     x, y = (np.asarray(v) for v in transformer("EPSG:4326", crs).transform(lon, lat))
     wide, high = float(np.ptp(x)), float(np.ptp(y))
     quarters = math.ceil(math.log(WORLD * math.cos(math.radians(float(np.abs(lat).min()))) / gsd, QUARTER))
@@ -304,6 +304,6 @@ def _northing(latitude: float) -> float:
     return RADIUS * math.asinh(math.tan(math.radians(latitude)))
 
 
-def _turned_mercator() -> str:
+def turned_mercator() -> str:
     """Web Mercator whose middle is the antimeridian."""
     return f"+proj=merc +a={RADIUS:.0f} +b={RADIUS:.0f} +lon_0=180 +units=m +nadgrids=@null +no_defs +type=crs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -14,6 +15,7 @@ from geoml.grid.plane import Block, Plane
 from geoml.io.desktop.map_layer import MapClass, MapLayer, Mosaic
 from geoml.io.desktop.qgis_project import ProjectPolygons, ProjectRaster, project
 from geoml.io.desktop.qgis_style import qml, raster_pipe
+from geoml.io.desktop.vrt import write_vrt
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 CLASSES = (MapClass(1, 'water & "ice"', "#2b6fb3"), MapClass(2, "<tree>", "#1f6b35"))
@@ -60,6 +62,23 @@ def test_groups_styles_and_relative_names() -> None:
     assert sorted(ids) == sorted(e.get("id") for e in root.iter("layer-tree-layer"))
     assert len(set(ids)) == 3
     assert root.findtext("projectCrs/spatialrefsys/authid") == "EPSG:32621"
+
+
+def test_what_xml_cannot_hold_is_escaped(tmp_path: Path) -> None:
+    """Control characters and halves of a pair of UTF-16; others, such as of names in French, stay as they are."""
+    odd, escaped = "lac\u00a0de \x01\ud800\uffff", "lac\u00a0de \\x01\\ud800\\uffff"
+    classes = (MapClass(0, odd, "#2b6fb3"),)
+    layer = MapLayer(key="class", title=odd, group="map", file="a.tif", bands=(odd,), unit=odd, classes=classes)
+    mosaic = rasters(32621)[0].mosaic
+    polygons = ProjectPolygons("features.gpkg", odd, classes, "name")
+    root = opened(project(odd, [ProjectRaster("layers/class.vrt", layer, mosaic)], [polygons]))
+    said = [root.get("projectname"), root.findtext("title"), *(e.text for e in root.iter("layername"))]
+    said += [e.get(k) for e in root.iter("category") for k in ("value", "label")]
+    style = ElementTree.fromstring(qml(raster_pipe(layer)))
+    assert [*said, *(e.get("label") for e in style.iter("paletteEntry"))] == [escaped] * 7
+    write_vrt(layer, mosaic, tmp_path / "class.vrt")
+    vrt = ElementTree.parse(tmp_path / "class.vrt")
+    assert [vrt.findtext(f".//{name}") for name in ("Description", "UnitType", "Category")] == [escaped] * 3
 
 
 def test_each_plane_has_its_layers() -> None:
