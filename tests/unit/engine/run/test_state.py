@@ -141,4 +141,6 @@ def test_the_command_prints_a_table_and_json(publish: Callable[..., str], tmp_pa
     assert "1 of 4 done, 2 failed, 1 left" in table.stdout
     assert "[bold]why[/]" in table.stdout
     assert "\x1b" not in table.stdout
-    assert CliRunner().invoke(app, ["runs", str(tmp_path)]).exit_code == InputError.exit_code
+    assert "1 of 4 done" in CliRunner().invoke(app, ["runs", str(tmp_path)]).stdout, "a folder with runs below it"
+    (tmp_path / "empty").mkdir()
+    assert CliRunner().invoke(app, ["runs", str(tmp_path / "empty")]).exit_code == InputError.exit_code
