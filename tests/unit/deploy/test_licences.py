@@ -29,8 +29,8 @@ def licences() -> ModuleType:
 def test_every_package_here_is_accounted_for(licences: ModuleType) -> None:
     found, core = licences.here()
     assert licences.wrong(found, core) == []
-    assert {"torch", "rasterio", "prefect", "distributed"} <= core
-    assert not {"psycopg", "plpygis", "pytest", "basemap-data"} & core
+    assert {"torch", "rasterio", "dask", "odc-stac"} <= core
+    assert not {"psycopg", "plpygis", "pytest", "basemap-data", "prefect", "distributed"} & core
 
 
 def test_all_of_the_lock_is_looked_at(licences: ModuleType) -> None:
