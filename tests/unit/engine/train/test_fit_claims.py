@@ -171,6 +171,7 @@ def change() -> Callable[[str], Any]:
             return type(default)(default / 2 if default else 1)
         words = {
             "mask": "none",
+            "features_format": ("fgb",),
             "composite": "mean",
             "join": "blend",
             "harmonise": "histogram",
