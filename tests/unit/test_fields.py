@@ -62,10 +62,10 @@ def test_the_hash_of_a_recipe_is_that_of_runs_from_before(recipe: dict[str, Any]
 
 
 def test_what_is_not_counted_says_why_and_changes_no_hash() -> None:
-    full = {**FULL, "pyramid": [2, 4]}
+    full = {**FULL, "pyramid": [2, 4], "map": False, "features_format": ["fgb"]}
     silent = fields.unhashed(PredictRecipe)
     assert silent == {
-        "block_size": True, "features_format": True, "max_failed": True, "out_of_domain": True,
+        "block_size": True, "features_format": True, "map": True, "max_failed": True, "out_of_domain": True,
         "query": {"strict": True},
     }  # fmt: skip
     made, other = (PredictRecipe.model_validate(v) for v in (LEAST, full))

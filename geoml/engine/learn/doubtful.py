@@ -29,8 +29,7 @@ PATCH = 8
 """Pixels along the side of a patch."""
 CERTAINTY = {"confidence": 0.0, "probability": 0.5, "score": 0.5}
 """Layers that say how sure a class is, and where they are least sure: at the probability of one in two of a change."""
-STORED = 250.0
-INSIDE = 125
+INSIDE = 0.5
 """Least value of the layer ``domain`` of what is like the training data."""
 MOST = 100_000
 """Patches that are held and chosen from, the least sure of all blocks."""
@@ -137,7 +136,7 @@ def _patches(path: Path) -> Iterator[Floats]:
     except rasterio.errors.RasterioError as err:
         raise DataError(f"{path}: not readable ({err})") from err
     least = CERTAINTY[layer]
-    sure = np.abs(level / STORED - least) / (1 - least)
+    sure = np.abs(level - least) / (1 - least)
     rows, columns = np.nonzero(good)
     x, y = step * np.stack([columns + 0.5, rows + 0.5])
     lon, lat = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
@@ -151,8 +150,9 @@ def _least(patches: Floats) -> Floats:
 
 
 def _mean(path: Path, shape: tuple[int, int]) -> tuple[Floats, NDArray[np.bool_]]:
-    """The mean of a layer in each patch, and where it has any."""
+    """The mean of a layer in each patch, as its file scales it, and where it has any."""
     with rasterio.open(path, driver="GTiff") as layer:
         found = layer.read(1, out_shape=shape, resampling=Resampling.average, masked=True)
-    values: Floats = found.filled(0).astype(np.float64)
+        scale, offset = layer.scales[0], layer.offsets[0]
+    values: Floats = found.filled(0).astype(np.float64) * scale + offset
     return values, ~np.ma.getmaskarray(found)
