@@ -39,9 +39,10 @@ def test_a_tutorial_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert any("leaflet" in page for page in pages)
     told = "".join(out.text for out in shown if out.get("name") == "stdout")
     if path.stem == "change":
-        found = [int(n) for n in re.findall(r"(\d+)% of the pixels called changed", told)]
-        assert len(found) == 4
-        assert min(found) > 50, told
+        *patches, elsewhere = (float(n) for n in re.findall(r"(\d+(?:\.\d+)?)% of the pixels called changed", told))
+        assert len(patches) == 4
+        assert min(patches) > 50, told
+        assert elsewhere < 5, told
     else:
         assert 0.8 < float(re.search(r"says water: (\d\.\d+)", told)[1]) <= 1  # type: ignore[index]
     errors = [out.text for out in shown if out.get("name") == "stderr"]
