@@ -12,9 +12,9 @@ from urllib.request import ProxyHandler, build_opener
 def healthy(url: str | None) -> bool:
     """True when what runs here answers; raises OSError or ImportError when it does not."""
     if not url:
-        from geoml.settings import settings
+        from geoml.settings import shipped
 
-        return (settings().catalogs / "demo.yaml").is_file()
+        return (shipped() / "demo.yaml").is_file()
     if url.startswith("tcp://"):
         where = urlsplit(url)
         with socket.create_connection((where.hostname or "", where.port or 0), timeout=10):
