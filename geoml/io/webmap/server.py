@@ -24,13 +24,14 @@ UNREAD = "Geoml-Unread"
 def app(tiles: RunTiles) -> Starlette:
     """Answers for requests that name this machine as their host; raises MissingExtra without starlette."""
     try:
+        import rio_tiler.io  # noqa: F401  # before there are threads: of two that import it first, one fails
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.responses import HTMLResponse, JSONResponse, Response
         from starlette.routing import Route
     except ImportError as err:
-        raise MissingExtra("starlette is not installed: install geoml[view]") from err
+        raise MissingExtra(f"{err.name} is not installed: install geoml[view]") from err
 
     def page(request: Request) -> Response:
         try:
