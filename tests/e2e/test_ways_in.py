@@ -25,6 +25,7 @@ from flows import monitor as nightly
 from flows import predict as adhoc
 from geoml import fields, pipeline
 from geoml.cli import app
+from geoml.engine.images.settle import settled
 from geoml.engine.run import search as searching
 from geoml.errors import InputError
 from geoml.fields import Absent, Option, Spelled
@@ -165,7 +166,7 @@ def ways(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 
     def by_command(flat: dict[str, Any]) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "predict", reach)
+            patch.setattr(pipeline, "predict", lambda recipe, *_, **__: reach(settled(recipe, out)))
             return of_command(cli("predict", *words_of(PREDICT, flat), "--out", out))
 
     def written(flat: dict[str, Any]) -> str:
