@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
+from prefect.states import Completed
 
 from geoml.engine.run.estimate import COLUMN
 from geoml.engine.run.estimate import estimate as estimate_areas
@@ -36,7 +37,7 @@ def estimate(run: form.Text, reference: form.Text, column: str = COLUMN) -> Any:
             for name, row in areas["classes"].items()]  # fmt: skip
     said = f"Areas of {run}; overall accuracy {areas['overall']:.3f} from {areas['places']} places"
     show.publish(create_table_artifact, rows, key="areas", description=said)
-    return areas
+    return Completed(data=areas, message=said)
 
 
 main = partial(command.run_with_arguments, estimate)
