@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from geoml.data.label_file import LabelFile
 from geoml.data.own_recipe import OwnRecipe
 from geoml.errors import InputError
 from geoml.grid.region import polygonal, polygons_of, utm_crs
+from geoml.io.cards.class_colours import class_colours
 from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import catalog_place, footprint, write_scenes
 from geoml.io.crs import true_metres
@@ -41,8 +41,6 @@ SAMPLES = 128
 """Crops of an epoch: an image with few labels has too few tiles to learn from."""
 OUTSIDE = "outside of the region"
 """Why labels are left out, as `geoml.data.label_file.within` says it."""
-GOLDEN = 0.618034
-"""Of the circle of hues from one class to the next, so that neighbours differ."""
 
 
 @dataclass(frozen=True)
@@ -240,18 +238,8 @@ def _classes(names: Sequence[str], asked: OwnRecipe, labels: LabelFile) -> list[
     """Numbers are their own values, other names are numbered; colours are the file's or made."""
     numbers = [int(n) for n in names if re.fullmatch(r"\d{1,3}", n) and int(n) <= label_file.MOST]
     values = numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
-    colors = _colors(asked, names) if asked.color else made_colors(len(names))
+    colors = _colors(asked, names) if asked.color else class_colours(names)
     return [{"value": v, "name": n, "color": c} for v, n, c in zip(values, names, colors, strict=True)]
-
-
-def made_colors(count: int) -> list[str]:
-    """Colours #rrggbb that differ: hues a golden angle apart, light and dark in turn."""
-    out = []
-    for k in range(count):
-        lightness = (0.42, 0.62, 0.3)[k // 2 % 3]
-        rgb = colorsys.hls_to_rgb((0.58 + k * GOLDEN) % 1, lightness, 0.65)
-        out.append("#" + "".join(f"{round(255 * v):02x}" for v in rgb))
-    return out
 
 
 def _colors(asked: OwnRecipe, names: Sequence[str]) -> list[str]:

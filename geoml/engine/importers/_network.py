@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from geoml.engine.importers._published import difference, reference
 from geoml.engine.packages import exported
 from geoml.engine.packages.import_options import ImportOptions
 from geoml.errors import InputError, ModelError
+from geoml.io.cards.class_colours import class_colours
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard, usual_overlap
 
 TOLERANCE = 1e-4
@@ -208,13 +208,12 @@ def _size(asked: ImportOptions, told: Told) -> list[str]:
 
 
 def _classes(words: Sequence[str]) -> tuple[ClassInfo, ...]:
-    """Classes in their order; colours that are not given are as far apart as can be."""
+    """Classes in their order; those without a colour get one."""
+    parts = [word.partition("=") for word in words]
     found = []
-    for k, word in enumerate(words):
-        name, _, color = word.partition("=")
-        made = "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.6, 0.85)))
+    for k, ((name, _, color), made) in enumerate(zip(parts, class_colours([p[0] for p in parts]), strict=True)):
         if color and not _is_color(color):
-            raise InputError(f"classes: {word!r}; expected a name, or a name and a colour as water=#419bdf")
+            raise InputError(f"classes: {words[k]!r}; expected a name, or a name and a colour as water=#419bdf")
         found.append(ClassInfo(value=k, name=name, color=color or made))
     return tuple(found)
 

@@ -5,6 +5,7 @@ The meaning of each: https://onnx.ai/onnx/operators/. Names of values are keys a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -210,7 +211,7 @@ STEPS: Mapping[str, Step] = {
     "ReduceMean": _reduced(torch.mean), "ReduceSum": _reduced(torch.sum), "ReduceMax": _reduced(torch.amax),
     "Concat": lambda a, *xs: torch.cat(xs, a["axis"]),
     "Transpose": lambda a, x: x.permute(a.get("perm") or list(range(x.ndim))[::-1]),
-    "Flatten": lambda a, x: x.flatten(a.get("axis", 1)) if a.get("axis", 1) == 1 else x.flatten(),
+    "Flatten": lambda a, x: x.reshape(math.prod(x.shape[: a.get("axis", 1)]), -1),
     "MatMul": lambda _, x, y: x @ y,
     "Add": lambda _, x, y: x + y, "Sub": lambda _, x, y: x - y, "Mul": lambda _, x, y: x * y,
     "Div": lambda _, x, y: x / y, "Pow": lambda _, x, y: torch.pow(x, y), "Sqrt": lambda _, x: x.sqrt(),

@@ -92,18 +92,24 @@ def own_columns(field: str, *names: str) -> list[str]:
     return [f"geoml_{n}" if n == field.casefold() else n for n in names]
 
 
-def width(lon: Floats) -> float:
+def _width(lon: Floats) -> float:
     """Degrees of longitude from the first to the last of places, around the other side of the widest gap."""
     around = np.sort(lon % FULL_TURN)
     gaps = np.diff(around, append=around[0] + FULL_TURN)
     return float(FULL_TURN - gaps.max())
 
 
+def spacing(lon: Floats, lat: Floats, places: int) -> float:
+    """Metres between so many places that share the ground of candidates evenly."""
+    south, north = lat.min(), lat.max()
+    high = (north - south) * METRES
+    wide = _width(lon) * METRES * np.cos(np.radians((south + north) / 2))
+    return float(np.sqrt(max(high * wide, 1.0) / places) / 2)
+
+
 def spaced(sure: Floats, lon: Floats, lat: Floats, places: int) -> NDArray[np.int64]:
     """Rows of up to ``places`` candidates, the least sure first, none near another: they share the ground evenly."""
-    high = (lat.max() - lat.min()) * METRES
-    wide = width(lon) * METRES * np.cos(np.radians(lat.mean()))
-    apart = np.sqrt(max(high * wide, 1.0) / places) / 2
+    apart = spacing(lon, lat, places)
     free = np.ones(len(sure), np.bool_)
     order = np.argsort(sure, kind="stable")
     chosen: list[int] = []

@@ -24,7 +24,6 @@ from geoml.data.recipe import resolve
 from geoml.engine.contract import input_of
 from geoml.engine.learn import choose, gather
 from geoml.engine.learn.choose import Choice, HeadCandidate, Learnt, Standard, Worth, share
-from geoml.engine.learn.classes import class_infos
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures
 from geoml.engine.learn.recipe import AroundLabels, LearnRecipe
 from geoml.engine.packages import cards, encoder, package
@@ -33,7 +32,8 @@ from geoml.engine.run.domain import one_level
 from geoml.engine.run.plan import item_version, make_plan
 from geoml.engine.run.search import region_of
 from geoml.errors import InputError, NothingFound
-from geoml.io.cards.map_card import Band, MapCard
+from geoml.io.cards.class_colours import class_colours
+from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.stores.store import within
 from geoml.models.few_labels import Decision, FewLabels, channels
 from geoml.nn import applicability
@@ -171,7 +171,10 @@ def _blank(recipe: LearnRecipe, labels: LabelFile, taught: EncoderPackage | None
         bands=(*known, *more),
         dates=len(recipe.query.datetime),
         chip_size=CHIP,
-        classes=class_infos(labels.classes),
+        classes=tuple(
+            ClassInfo(value=k, name=name, color=color)
+            for k, (name, color) in enumerate(zip(labels.classes, class_colours(labels.classes), strict=True))
+        ),
         **about,
     )
 

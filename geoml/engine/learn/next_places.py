@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EncoderCard
-from geoml.engine.learn.doubtful import doubtful_places, own_columns, width
+from geoml.engine.learn.doubtful import doubtful_places, own_columns, spacing
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
 from geoml.engine.packages import package
 from geoml.engine.packages.encoder import EncoderPackage
@@ -43,8 +43,6 @@ MOST = 512
 """Squares at most."""
 CERTAIN = 0.05
 """What a pixel of which the model is certain counts, beside 1 for one of two equally likely classes."""
-METRES = 111_320.0
-"""Of a degree of latitude."""
 
 Floats = NDArray[np.float64]
 
@@ -143,10 +141,7 @@ def _said(module: FewLabels, pixels: PixelFeatures) -> tuple[Floats, Floats, Flo
 
 def _apart(lonlat: Floats, places: int, recipe: Mapping[str, Any]) -> float:
     """Metres between places: those of the recipe's ground, or less where so many would not have room."""
-    south, north = lonlat[:, 1].min(), lonlat[:, 1].max()
-    high = (north - south) * METRES
-    wide = width(lonlat[:, 0]) * METRES * np.cos(np.radians((south + north) / 2))
-    return float(min(recipe.get("ground", 0.0), np.sqrt(max(high * wide, 0.0) / places) / 2))
+    return float(min(recipe.get("ground", 0.0), spacing(lonlat[:, 0], lonlat[:, 1], places)))
 
 
 def encoder_of(loaded: Package) -> EncoderPackage | None:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoml.engine.learn import gather
-from geoml.engine.learn.classes import class_infos
 from geoml.engine.learn.gather import PixelFeatures, pixels_of
 from geoml.grid.plane import Plane
 
@@ -96,15 +95,3 @@ def test_what_is_not_whole_is_made_again(tmp_path: Path) -> None:
         assert gather.load(tmp_path / "b.npz") is None
     np.savez(tmp_path / "c.npz", place=np.arange(3))
     assert gather.load(tmp_path / "c.npz") is None
-
-
-@given(st.lists(st.text("abcforestwater ", min_size=1), min_size=1, max_size=60, unique=True))
-def test_classes_have_values_in_order_and_colours_of_their_own(names: list[str]) -> None:
-    found = class_infos(names)
-    assert [(c.value, c.name) for c in found] == list(enumerate(names))
-    assert len({c.color for c in found}) == len(names)
-    assert class_infos(["Open Water"])[0].color == "#2b7bba"
-
-
-def test_as_many_classes_as_a_map_holds_have_colours() -> None:
-    assert len({c.color for c in class_infos([str(k) for k in range(254)])}) == 254

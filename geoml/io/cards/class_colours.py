@@ -1,11 +1,9 @@
-"""Classes of a map from names in a file: values from 0 and colours that people expect, or that are told apart."""
+"""Colours of classes by their names: those that people expect, or ones that are told apart."""
 
 from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-
-from geoml.io.cards.map_card import ClassInfo
 
 EXPECTED = {
     "water": "#2b7bba", "river": "#2b7bba", "lake": "#2b7bba", "forest": "#1b7837", "tree": "#1b7837",
@@ -18,10 +16,9 @@ EXPECTED = {
 """Part of a name -> colour."""
 
 
-def class_infos(names: Sequence[str]) -> tuple[ClassInfo, ...]:
-    """Classes with the values 0, 1, … in the order of names; no two have the same colour."""
-    taken: set[str] = set()
-    found = []
+def class_colours(names: Sequence[str]) -> list[str]:
+    """A colour #rrggbb for each name; no two are the same."""
+    taken: list[str] = []
     for k, name in enumerate(names):
         color = next((c for part, c in EXPECTED.items() if part in name.lower() and c not in taken), None)
         turn = k
@@ -29,6 +26,5 @@ def class_infos(names: Sequence[str]) -> tuple[ClassInfo, ...]:
             red, green, blue = colorsys.hls_to_rgb((turn * 0.381966) % 1, 0.45 + 0.15 * (turn % 2), 0.65)
             color = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
             turn += len(names)
-        taken.add(color)
-        found.append(ClassInfo(value=k, name=name, color=color))
-    return tuple(found)
+        taken.append(color)
+    return taken
