@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -121,20 +122,32 @@ def _first(words: Sequence[str]) -> list[str]:
     return [*(f"- {word}" for word in words[:MOST]), *([f"- … and {more} more"] if more > 0 else [])]
 
 
-def _areas(store: RunStore) -> dict[str, float]:
-    """m² of each class, the largest first; empty for a run without classes, or from before they were counted."""
-    from geoml.engine.packages import cards
+def class_areas(items: Path) -> dict[int, float]:
+    """m² of each class of a map by its value, as the blocks of ``items.parquet`` counted them.
 
+    Empty for a run without classes, one from before they were counted, and a table that cannot be read.
+    """
     sums: defaultdict[int, float] = defaultdict(float)
     try:
-        names = {c.value: c.name for c in getattr(cards.read_any(store.local), "classes", ())}
-        with pq.ParquetFile(store.local / "items.parquet") as file:
+        with pq.ParquetFile(items) as file:
             for batch in file.iter_batches(4096, columns=[COUNTS]):
                 for counted in batch.column(0).to_pylist():
                     for value, size in zip(counted["classes"]["values"], counted["classes"]["area"], strict=True):
                         sums[value] += size
-    except (GeomlError, OSError, pa.ArrowException, LookupError, TypeError, ValueError):
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):
         return {}
+    return dict(sums)
+
+
+def _areas(store: RunStore) -> dict[str, float]:
+    """m² of each class by name, the largest first."""
+    from geoml.engine.packages import cards
+
+    sums = class_areas(store.local / "items.parquet")
+    try:
+        names = {c.value: c.name for c in getattr(cards.read_any(store.local), "classes", ())} if sums else {}
+    except GeomlError:
+        names = {}
     return {names.get(v, f"value {v}"): size for v, size in sorted(sums.items(), key=lambda one: -one[1])}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from geoml.engine.results.layers import classes_of, picture_grid
 from geoml.engine.results.picture import coloured, cropped
+from geoml.engine.summary import class_areas
 from geoml.io.cards.domain import described
 from geoml.io.report.images import png
 
@@ -56,10 +56,7 @@ def picture(run: Run) -> str:
 
 def _classes(run: Run) -> list[tuple[str, str, float, float]]:
     """(colour, name, km², share) of each class of the map, as its blocks counted them."""
-    area: Counter[int] = Counter()
-    for item in run.items if run.mapped else ():
-        counts = item.properties.get("geoml:counts", {}).get("classes", {})
-        area.update(dict(zip(counts.get("values", ()), counts.get("area", ()), strict=True)))
+    area = class_areas(run.file("items.parquet")) if run.mapped else {}
     if not area or "class" not in run.layers:
         return []
     asset = next(i.assets["class"] for i in run.items if "class" in i.assets).extra_fields
