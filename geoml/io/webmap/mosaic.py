@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -254,24 +255,28 @@ def _pieces(
         for key, name in PICTURES.items()
         if key in files
     }
-    for top in range(place[0].start, place[0].stop, STRIP):
-        part = slice(top, min(top + STRIP, place[0].stop)), place[1]
-        row, col = grid.pixels(part)
-        row, col = row - window.y0, col - window.x0
-        inside = (row >= 0) & (row < block.size) & (col >= 0) & (col < block.size)
-        if not inside.any():
-            continue
-        row, col = np.where(inside, row, row[inside][0]), np.where(inside, col, col[inside][0])
-        first, last = int(row.min()), int(row.max()) + 1
-        for name, layer in drawn.items():
-            if layer.asset in files:
-                with rasterio.open(files[layer.asset], driver="GTiff") as file:
-                    rows = file.read(layer.band, window=RasterWindow(0, first, block.size, last - first))
+    with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(rasterio.open(files[layer.asset], driver="GTiff"))
+            for name, layer in drawn.items()
+            if layer.asset in files
+        }
+        for top in range(place[0].start, place[0].stop, STRIP):
+            part = slice(top, min(top + STRIP, place[0].stop)), place[1]
+            row, col = grid.pixels(part)
+            row, col = row - window.y0, col - window.x0
+            inside = (row >= 0) & (row < block.size) & (col >= 0) & (col < block.size)
+            if not inside.any():
+                continue
+            row, col = np.where(inside, row, row[inside][0]), np.where(inside, col, col[inside][0])
+            first, last = int(row.min()), int(row.max()) + 1
+            for name, file in opened.items():
+                rows = file.read(drawn[name].band, window=RasterWindow(0, first, block.size, last - first))
                 values = rows[row - first, col]
-                yield name, part, values[None], inside & is_known(values, layer.nodata)
-        for name, (picture, step) in pictures.items():
-            pixels = picture[:, (row / step[0]).astype(np.intp), (col / step[1]).astype(np.intp)]
-            yield name, part, pixels, inside & (pixels[3] > 0)
+                yield name, part, values[None], inside & is_known(values, drawn[name].nodata)
+            for name, (picture, step) in pictures.items():
+                pixels = picture[:, (row / step[0]).astype(np.intp), (col / step[1]).astype(np.intp)]
+                yield name, part, pixels, inside & (pixels[3] > 0)
 
 
 def _filled(known: Any) -> Slices | None:
