@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST = 400
 """Characters of a value; ``--json`` has all of it."""
-MOST = 12
+MOST = 16
 """Scores that are shown of a task without a table of its own."""
 
 WHAT = ("name", "version", "description", "task", "kind", "architecture", "backbone", "head", "parameters")
@@ -107,8 +107,11 @@ def _print_scores(card: ModelCard) -> None:
             return
         except (LookupError, TypeError, ValueError, AttributeError):
             pass  # a card of others may hold scores in a form of its own
-    for name, value in _leaves(card.scores)[:MOST]:
-        out_console.print(f" {name} {value:.4g}", highlight=False)
+    leaves = sorted(_leaves(card.scores), key=lambda leaf: len(leaf[0]))  # summaries before what they are made of
+    for path, value in leaves[:MOST]:
+        out_console.print(f" {', '.join(path).replace('_', ' ')}: {value:.4g}", highlight=False)
+    if len(leaves) > MOST:
+        out_console.print(f" and {len(leaves) - MOST} more", highlight=False)
 
 
 def _source(scores: Mapping[str, Any]) -> str:
@@ -116,14 +119,14 @@ def _source(scores: Mapping[str, Any]) -> str:
     return f"on the {split} split of its data" if isinstance(split, str) else "on data that training never saw"
 
 
-def _leaves(scores: Mapping[str, Any], before: str = "") -> list[tuple[str, float]]:
-    """The numbers of nested scores under their joined names."""
-    found: list[tuple[str, float]] = []
+def _leaves(scores: Mapping[str, Any], before: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], float]]:
+    """The numbers of nested scores under their names."""
+    found: list[tuple[tuple[str, ...], float]] = []
     for name, value in scores.items():
         if isinstance(value, Mapping):
-            found += _leaves(value, f"{before}{name} ")
+            found += _leaves(value, (*before, name))
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            found.append((f"{before}{name}", float(value)))
+            found.append(((*before, name), float(value)))
     return found
 
 
@@ -134,6 +137,8 @@ def _limits(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "trained in", "west {:.2f}, south {:.2f}, east {:.2f}, north {:.2f}; not tried elsewhere".format(*bbox)
     elif bbox:
         yield "trained in", "no area is named"
+    if isinstance(seen := (fields.get("training") or {}).get("images"), str):
+        yield "trained on", short(seen, LONGEST)
     yield from _rows(fields, LIMITS[1:])
     domain = fields.get("domain")
     if domain and domain.get("kinds"):

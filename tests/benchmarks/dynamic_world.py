@@ -107,7 +107,11 @@ def slovenia(model: Package) -> tuple[dict[str, Any], float]:
             "logistic_regression_of_its_labels": scored(5, simple.predict_proba(bands[test.ravel()]),
                                                         np.searchsorted(simple.classes_, truth[test])),
         }  # fmt: skip
-    return {"pixels": int(test.sum()), "dates": out}, t
+    clear = {
+        f"{who}_accuracy_on_clear_dates": float(np.mean([out[d][who]["accuracy"] for d in CLEAR]))
+        for who in ("model", "commonest_class", "logistic_regression_of_its_labels")
+    }
+    return {**clear, "pixels": int(test.sum()), "dates": out}, t
 
 
 def spain(model: Package, t: float) -> dict[str, Any]:
