@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from geoml.cli import doctor
-from geoml.settings import settings
+from geoml.settings import PREFIX, settings
 from tests.docs import documents
 from tests.e2e.printed import Cli, prints, rows, said, wide
 from tests.integration import fault_server
@@ -27,7 +27,7 @@ def test_doctor(said: Callable[..., str], cli: Cli, monkeypatch: pytest.MonkeyPa
         "GDAL_HTTP_HEADERS",
         "GDAL_HTTP_COOKIE",
         "AZURE_SAS",
-        "GEOML_OTHER",
+        f"{PREFIX}OTHER",
         "https_proxy",
     ):
         monkeypatch.setenv(name, "do-not-show-me")
