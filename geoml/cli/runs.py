@@ -35,12 +35,12 @@ def register(app: typer.Typer) -> None:
 
 def runs(
     out: Annotated[str, typer.Argument(help="folder or URL of a run, or a folder with runs below it")],
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="look again every 2 s until nothing is running")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="refresh every 2 s until nothing is running")] = False,
     as_json: Json = False,
 ) -> None:
-    """How a run stands: running, died, finished, failed or stopped, and what is done.
+    """Show the state of a run: running, died, finished, failed or stopped, and what is done.
 
-    Of a folder with several runs, such as the nights of a monitor, a table of all of them.
+    For a folder with several runs, such as the nights of a monitor, show a table of all.
 
     Example:
     geoml runs itaipu --watch

@@ -23,10 +23,10 @@ def register(app: typer.Typer) -> None:
 def stream(
     recipe: StreamRecipe,
     source: Annotated[str, typer.Argument(help="a folder of GeoTIFF, PNG, JPEG or BMP, one such file, or a video")],
-    out: Annotated[Path, typer.Option("--out", help="new folder: a file for each frame, frames.parquet, stream.json")],
+    out: Annotated[Path, typer.Option("--out", help="new folder: one file per frame, frames.parquet, stream.json")],
     as_json: Json = False,
 ) -> None:
-    """Frames through one warm model, and how long each took.
+    """Run a model on a stream of frames, and time each.
 
     Example:
     geoml stream demo-itaipu chips/ -o answers

@@ -299,7 +299,7 @@ class ForecastRunRecipe(ForecastFrom):
     """One run: a model, a table or a cube, and a reference time in; quantiles of each place or pixel and lead out."""
 
     reference_time: Annotated[str, BeforeValidator(_text)] = Field(
-        description="RFC 3339, UTC unless it states a zone: nothing after it is used"
+        description="RFC 3339, UTC unless it states a zone; no data after it are used"
     )
 
 
@@ -310,7 +310,7 @@ class CycleRecipe(ForecastFrom):
         default=None, description="first reference time, RFC 3339; by default the newest step at the first look"
     )
     until: str | None = Field(
-        default=None, description="look as if it were this time, RFC 3339, for past events; by default now"
+        default=None, description="act as if it were this time, RFC 3339, for past events; by default now"
     )
     every: str | None = Field(default=None, description="ISO 8601, time between reference times; by default the step")
     reissue: str = Field(

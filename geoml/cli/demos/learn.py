@@ -1,4 +1,4 @@
-"""Land cover from some polygons of the embedded scene, and how far it can be trusted.
+"""Land cover from some polygons of the bundled scene, and how far it can be trusted.
 
 The polygons are those that the demo's network was trained on; here a head learns from them in seconds.
 """
