@@ -350,7 +350,7 @@ def _plan_days(
         result.days.append(day)
         if undone or not collected(place):
             result.todo[day] = undone
-    if unfit and not result.days:  # no day at all has an item that can be used: that is no odd item
+    if unfit and not result.days:  # no day at all has an item that can be used: that is not an odd item
         result.failed |= unfit
 
 

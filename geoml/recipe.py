@@ -361,7 +361,7 @@ def _size(value: object, sizes: dict[int, int]) -> int:
 
 
 def check_text(value: object, where: str) -> None:
-    """Raise InputError for text that is no Unicode: a file name in bytes that are not UTF-8 cannot be written down."""
+    """Raise InputError for text that is not Unicode: a file name in bytes that are not UTF-8 cannot be written down."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as err:

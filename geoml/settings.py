@@ -166,7 +166,7 @@ def settings() -> Settings:
         raise InputError(
             "; ".join(_wrong(e["loc"], e["msg"].removeprefix("Value error, "), e["input"]) for e in err.errors())
         ) from None  # its own text has values, such as an address with a password
-    except SettingsError as err:  # a list that is no JSON
+    except SettingsError as err:  # a list that is not JSON
         name = next((n for n in Settings.model_fields if f'"{n}"' in str(err)), "")
         raise InputError(_wrong((name,), "expected a JSON list", os.environ.get(variable(name)))) from err
 

@@ -55,7 +55,7 @@ def onnx_runtime() -> Any:
 
 
 def to_onnx(program: torch.export.ExportedProgram) -> bytes:
-    """An ONNX model with its weights inside and what is constant computed, so that a bias is no steps to make one."""
+    """An ONNX model with its weights inside and what is constant computed, so that a bias is no computation."""
     made = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False)
     assert made is not None
     content: bytes = made.model_proto.SerializeToString()

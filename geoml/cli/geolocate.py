@@ -20,7 +20,7 @@ from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, Sim
 
 
 class RunOr(TyperGroup):
-    """A first word that is no subcommand begins the sources of the run; a file of such a name is given as ./NAME."""
+    """A first word that is not a subcommand begins the sources of the run; a file of such a name is given as ./NAME."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("--help", "--"):

@@ -115,7 +115,7 @@ def models_new(
 
 
 def _options(words: Sequence[str]) -> dict[str, object]:
-    """key=value words with values as in JSON; what is no JSON is text."""
+    """key=value words with values as in JSON; what is not JSON is text."""
     options: dict[str, object] = {}
     for word in words:
         key, equals, value = word.partition("=")

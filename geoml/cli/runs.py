@@ -75,7 +75,7 @@ def runs(
 def places(folder: Path) -> list[str]:
     """The runs below a folder of this machine, by name. Raises InputError where there is none."""
     if not folder.is_dir():
-        raise InputError(f"out: {folder} is no folder; expected that of a run, or one with runs below it")
+        raise InputError(f"out: {folder} is not a folder; expected that of a run, or one with runs below it")
     found = []
     for at, folders, _ in os.walk(folder):
         if STATE in folders and any((Path(at) / STATE / name).exists() for name in ("plan.json", "lock.json")):

@@ -15,7 +15,7 @@ from geoml.grid.region import from_bbox, from_geometry
 from geoml.io.crs import in_degrees
 
 POLAR = 84.0
-"""Degrees of latitude; a box around a pole is no polygon in longitude and latitude."""
+"""Degrees of latitude; a box around a pole is not a polygon in longitude and latitude."""
 
 SLACK = 0.01
 """Degrees; STAC footprints are simplified."""

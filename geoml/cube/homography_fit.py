@@ -61,7 +61,7 @@ def fit(source: NDArray[np.floating], target: NDArray[np.floating], *, within: f
 
 def view(first: Keypoints, second: Keypoints, shape: tuple[int, int], *, within: float) -> RobustFit | None:
     """The homography between the matched keypoints of two pictures, the first of ``shape`` (rows, columns); None where
-    it is no plausible view of flat ground."""
+    it is not a plausible view of flat ground."""
     pairs = match(first, second)
     fitted = fit(first.xy[pairs[:, 0]], second.xy[pairs[:, 1]], within=within)
     return None if fitted is None or problem(fitted.matrix, shape) else fitted

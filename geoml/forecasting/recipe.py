@@ -368,7 +368,7 @@ def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
 
 
 def check_trained(model: str, packages: Sequence[str], simple: Sequence[str]) -> None:
-    """Raise InputError for an architecture that is no package: it has to be trained first."""
+    """Raise InputError for an architecture that is not a package: it has to be trained first."""
     if model not in packages and not Path(model).exists() and model in Registry("geoml.models", "model").names():
         raise InputError(
             f"model: {model} has to be trained; expected a package of geoml train, or one of {', '.join(simple)}"

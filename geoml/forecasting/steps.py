@@ -59,7 +59,7 @@ def verify(run: str | Path, *, table: str | None = None, cube: str | None = None
     folder, grid = Path(run), grids.is_grid(Path(run))
     if (table if grid else cube) is not None:
         kinds = ("table", "cube") if grid else ("cube", "table")
-        raise InputError(f"{kinds[0]}: {folder} is no forecast of a {kinds[0]}; expected --{kinds[1]}")
+        raise InputError(f"{kinds[0]}: {folder} is not a forecast of a {kinds[0]}; expected --{kinds[1]}")
     found = grids.verified(folder, cube) if grid else rows.verified(folder, table)
     write_verification(found, within(folder, VERIFICATION))
     return found

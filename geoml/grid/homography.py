@@ -1,7 +1,7 @@
 """Plane projective maps: applying, composing and judging them, and how well a fitted one knows a place.
 
 A map is a (3, 3) float64 matrix on (x, y, 1); pixels have their corner at (0, 0) and y downwards. Any finite numbers
-are valid input: what overflows or divides by zero is infinite or NaN and is no view.
+are valid input: what overflows or divides by zero is infinite or NaN and is not a view.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Input(Unfitted):
         check_order(when)
 
     def reference(self, when: Sequence[str]) -> str | None:
-        """Raises InputError: a day is no series."""
+        """Raises InputError: a day is not a series."""
         raise InputError(f"datetime: {self.card.name} takes a series of dates; monitoring needs one or two")
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon
 
 MAX_TEXT = 100_000
-"""Characters of a CRS; more is no CRS."""
+"""Characters of a CRS; more is not a CRS."""
 
 STRETCHED = 0.02
 """Of its metres a map may be off those on the ground: what UTM, 0.1 %, and national grids are not, web Mercator beyond
@@ -63,7 +63,7 @@ def _parsed(text: str) -> pyproj.CRS | None:
     try:
         crs = pyproj.CRS.from_json(text) if text.startswith("{") else pyproj.CRS.from_user_input(text)
         if " / " in text and "[" not in text and "proj=" not in text and crs.name.lower() != text.lower():
-            return None  # the nearest name is no answer
+            return None  # the nearest name is not an answer
         return horizontal(crs)
     except (ProjError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

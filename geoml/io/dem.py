@@ -55,7 +55,7 @@ def heights_of(
     """(y, x) heights of the first band in metres, NaN without data.
 
     Their unit is that of the band, else that of the heights of its CRS, else ``unstated`` metres. Raises InputError for
-    a unit that is no length in metres or feet.
+    a unit that is not a length in metres or feet.
     """
     values = file.read(1, window=window).astype(np.float64) * file.scales[0] + file.offsets[0]
     values[file.read_masks(1, window=window) == 0] = np.nan

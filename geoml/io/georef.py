@@ -49,7 +49,7 @@ class Placement:
 def placement_of(dataset: rasterio.DatasetReader, declared: Projection | None = None) -> Placement:
     """Where the pixels of ``dataset`` lie. Opens and reads nothing.
 
-    Raises DataError, without the name of the file, for one without a georeference, with one that is no grid (ground
+    Raises DataError, without the name of the file, for one without a georeference, with one that is not a grid (ground
     control points that bend, rational polynomials) or with one that is nowhere on the Earth.
     """
     transform, crs, own = dataset.transform, dataset.crs, True

@@ -48,7 +48,7 @@ def _checked(value: object) -> str | None:
     if value is None:
         return None
     if (name := unit(value)) is None:
-        raise ValueError(f"{value!r} is no unit; expected one of {', '.join(SPELLINGS)} or another word")
+        raise ValueError(f"{value!r} is not a unit; expected one of {', '.join(SPELLINGS)} or another word")
     return name
 
 

@@ -56,7 +56,7 @@ class Output:
     """Key of the layer beside the class."""
     means: ClassVar[str] = "probability of that class"
     quiet: ClassVar[int | None] = None
-    """Index of the class that is no feature."""
+    """Index of the class that is not a feature."""
 
     def __post_init__(self) -> None:
         if self.probabilities and models.calibrated(self.card.architecture):

@@ -65,7 +65,9 @@ class Task:
         ]
         if learnt := scores.get("learnt"):
             found += [*_tried(learnt), *_curve(learnt), *_said(learnt)]
-        found.append("Held-out labels are no random sample of the map: for its accuracy and areas see geoml area draw.")
+        found.append(
+            "Held-out labels are not a random sample of the map: for its accuracy and areas see geoml area draw."
+        )
         return found
 
     @staticmethod

@@ -95,7 +95,7 @@ class Rings:
         return np.bincount(self.polygon_of_ring(), area, len(self)).astype(np.float64)
 
     def outer(self) -> NDArray[np.bool_]:
-        """Which rings are no holes."""
+        """Which rings are not holes."""
         found = np.zeros(len(self.ring_offsets) - 1, bool)
         found[self.polygon_offsets[:-1]] = True
         return found

@@ -311,7 +311,7 @@ def test_places_without_an_embedding_are_refused_by_name(index: Path, tmp_path: 
         there.at(10, 50)
     with pytest.raises(InputError, match=r"point: .* has no data: 0 of 3 steps have a look there"):
         there.at(*degrees(25, 50))
-    with pytest.raises(InputError, match="point: 100 95 is no longitude"):
+    with pytest.raises(InputError, match="point: 100 95 is not a longitude"):
         there.at(100, 95)
     hole = shapely.MultiPolygon([shapely.Polygon([degrees(y, x) for y, x in ((22, 42), (22, 57), (28, 57), (28, 42))])])
     with pytest.raises(InputError, match=r"region: none of the \d+ pixels of the map inside of hole has an embedding"):

@@ -116,7 +116,7 @@ def test_learn(by_bands: tuple[Path, str], ground: Path) -> None:
     sets = scores["learnt"]["sets"]
     assert f"prediction sets of 90 % calibrated on {count.sum()} places, {100 * sets['coverage']:.0f} % held" in told
     assert f"{len(labels('point')) - count.sum()} points left out: without data." in told
-    assert "Held-out labels are no random sample of the map: for its accuracy and areas see geoml area draw." in told
+    assert "Held-out labels are not a random sample of the map: for its accuracy and areas see geoml area draw." in told
     assert table["report.html"][0] == f"{(out / 'report.html').stat().st_size / 1e6:.2f} MB"
     places = gpd.read_file(out / "places.gpkg")
     assert f"{len(places)} places in {out / 'places.gpkg'}; fill in the column reference" in told

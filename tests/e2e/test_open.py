@@ -189,7 +189,7 @@ NAMES = ("/tmp/a.tif", "../a.tif", "./cogs/../../a.tif", "https://127.0.0.1/a.ti
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_names_no_file_elsewhere(name: str, run: geoml.Run, tmp_path: Path) -> None:
     other = copied(run, tmp_path / "run", lambda asset: setattr(asset, "href", name))
-    with pytest.raises(DataError, match="is no file of the run"):
+    with pytest.raises(DataError, match="is not a file of the run"):
         _ = other.classes
 
 

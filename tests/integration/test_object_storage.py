@@ -289,7 +289,7 @@ def test_a_failed_block_is_noted_in_the_bucket_and_done_later(inputs: str, url: 
 
 @pytest.fixture
 def proxy(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    path = Path(__file__).with_name("cutting_proxy.py")  # it is no package
+    path = Path(__file__).with_name("cutting_proxy.py")  # it is not a package
     spec = importlib.util.spec_from_file_location("cutting_proxy", path)
     assert spec
     assert spec.loader

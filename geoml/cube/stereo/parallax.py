@@ -162,6 +162,6 @@ def _densest(values: Floats) -> NDArray[np.bool_]:
 
 
 def _wide(places: Floats, shared: Overlap) -> bool:
-    """Whether places reach over half of what is shared, so that a tilt is no extrapolation."""
+    """Whether places reach over half of what is shared, so that a tilt is not an extrapolation."""
     reach = np.ptp(places, axis=0)
     return all(r > (high - low) / 2 for r, (low, high) in zip(reach, (shared.rows, shared.columns), strict=True))

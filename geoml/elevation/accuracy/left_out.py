@@ -45,7 +45,7 @@ def _errors(points: Cloud, hidden: NDArray[np.bool_], plane: Plane, options: Sur
     if not len(seen) or not len(asked):
         return {"n": 0, "complete": 0.0}
     window = plane.window(points.x.min(), points.y.min(), points.x.max(), points.y.max()).expand(2)
-    # what was left out was measured: it is no void
+    # what was left out was measured: it is not a void
     wide = SurfaceOptions(options.reach, options.void + SIDE, options.farthest)
     found = terrain(seen, np.ones(len(seen), bool), cell_of(plane, window, seen.x, seen.y), plane, window, wide)
     error = between(plane, asked.x, asked.y, lambda r, c: found[r - window.y0, c - window.x0]).value - asked.z

@@ -185,7 +185,7 @@ def _session(content: bytes, how: Any) -> Any:
 
     try:
         return onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
-    except Exception as err:  # its own classes are no RuntimeError
+    except Exception as err:  # its own classes are not RuntimeError
         raise ModelError(f"onnxruntime: {str(err)[-200:]}") from err
 
 
@@ -203,7 +203,7 @@ def _original(content: bytes, path: Path) -> _network.Call:
     def run(x: Tensor) -> Tensor:
         try:
             return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
-        except Exception as err:  # its own classes are no RuntimeError
+        except Exception as err:  # its own classes are not RuntimeError
             raise ModelError(f"{path}: fails on {tuple(x.shape)}; onnxruntime: {str(err)[-200:]}") from err
 
     return run

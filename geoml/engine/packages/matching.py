@@ -34,7 +34,7 @@ def file_of(name: str) -> Path | None:
         return Path(found.origin).parent / "weights" / FILE
     path = Path(name)
     if path.suffix != ".safetensors" or not path.is_file():
-        raise InputError(f"matching: {name!r} is no file; expected {CENSUS}, {MCCNN} or a .safetensors")
+        raise InputError(f"matching: {name!r} is not a file; expected {CENSUS}, {MCCNN} or a .safetensors")
     return path.resolve()
 
 

@@ -21,7 +21,7 @@ SMALL = 64
 TOLERANCE = 1e-5
 """Of the spread (standard deviation) of the output: a smaller difference is none."""
 NOISE = 3e-5
-"""Of the spread: how much float32 sums in another order may differ; more, far from a cut, is no noise."""
+"""Of the spread: how much float32 sums in another order may differ; more, far from a cut, is not noise."""
 
 
 @dataclass(frozen=True, slots=True)

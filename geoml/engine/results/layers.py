@@ -77,7 +77,7 @@ def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
         try:
             grid = GeoBox(tuple(about["proj:shape"]), Affine(*about["proj:transform"][:6]), crs)
         except (KeyError, TypeError, ValueError) as err:
-            raise DataError(f"{item.id}: its proj:shape, proj:transform and CRS are no grid ({err!r})") from err
+            raise DataError(f"{item.id}: its proj:shape, proj:transform and CRS do not form a grid ({err!r})") from err
         grids.setdefault(str(grid.crs), []).append(grid)
     main = Counter({crs: len(boxes) for crs, boxes in grids.items()}).most_common(1)[0][0]
     whole = geobox_union_conservative(grids.pop(main))

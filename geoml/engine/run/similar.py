@@ -93,7 +93,7 @@ class EmbeddingIndex:
         """The pixel at a point in degrees. Raises InputError outside of the map and where it has no data."""
         where = f"point: {lon:g} {lat:g}"
         if not (math.isfinite(lon) and -180 <= lon <= 180 and math.isfinite(lat) and -90 <= lat <= 90):
-            raise InputError(f"{where} is no longitude (-180 to 180) and latitude (-90 to 90) in degrees")
+            raise InputError(f"{where} is not a longitude (-180 to 180) and latitude (-90 to 90) in degrees")
         for zone in self.plan.zones:
             if not shapely.intersects_xy(zone.geometry, lon, lat):
                 continue

@@ -41,7 +41,7 @@ def follow(
 
     ``locate`` finds a frame on the recipe's reference. Both files appear whole or not at all.
 
-    Raises InputError for options that do not go together or a name that is no .parquet, NothingFound without a
+    Raises InputError for options that do not go together or a name that is not a .parquet, NothingFound without a
     detection, and what `geoml.engine.track.moments.of_files` and `geoml.engine.track.films.of_frames` raise.
     """
     if is_url(str(out)):

@@ -167,7 +167,7 @@ def _read(recipe: CycleRecipe, out: Path, now: dt.datetime, last: dt.datetime | 
 
 
 def _every(recipe: CycleRecipe, used: Used) -> int:
-    """Steps from one reference time to the next. Raises InputError for a duration that is no whole number of them."""
+    """Steps from one reference time to the next. Raises InputError if they do not divide evenly."""
     if recipe.every is None:
         return 1
     early = StepDuration.parse(recipe.every, "every").before(used.newest)

@@ -99,7 +99,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
 
 
 def terms_of(recipe: ForecastRecipe, cube: Cube) -> ForecastTerms:
-    """What the card says of the forecast. Raises InputError for leads that are no steps, and too small a gap."""
+    """What the card says of the forecast. Raises InputError for leads that are not steps, and too small a gap."""
     source, step = source_of(recipe), StepDuration.parse(cube.spec.step)
     numbers = lead_steps(recipe.leads, step)
     if source.latest:  # what is forecast is of one part alone, whatever was known before

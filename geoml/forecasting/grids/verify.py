@@ -40,7 +40,7 @@ def verified(run: Path, cube: str | None = None, opener: Callable[..., Cube] = o
     Beside it stand the simple methods of `geoml.forecasting.grids.score.simple`, of fields of more than `PIXELS`
     persistence alone.
 
-    Raises InputError for a folder that is no run of a forecast, DataError for files that cannot be read.
+    Raises InputError for a folder that is not a run of a forecast, DataError for files that cannot be read.
     """
     asked = parse(ForecastRunRecipe, json.loads(read_small(run / STATE / ASKED) or b"{}"), str(run))
     card = cards.read_in(run / STATE / PACKAGE, MapCard)

@@ -43,7 +43,7 @@ GEOSCORE_KM = 1492.7
 @dataclass(frozen=True, eq=False)
 class Density:
     """Mixtures of N pictures: ``weight`` (N, K) whose rows sum to 1; ``xyz`` (N, K, 3) or, shared by all, (K, 3) unit
-    vectors; ``kappa`` (N, K) or (K,), at least 0. Raises InputError for shapes that do not fit and what is no number.
+    vectors; ``kappa`` (N, K) or (K,), at least 0. Raises InputError for shapes that do not fit or non-finite values.
     """
 
     weight: Floats

@@ -36,7 +36,7 @@ class Prior:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lon) and -180 <= self.lon <= 180 and -90 <= self.lat <= 90):
-            raise InputError(f"prior: {self.lon}, {self.lat} is no place; expected lon, lat in degrees")
+            raise InputError(f"prior: {self.lon}, {self.lat} is not a place; expected lon, lat in degrees")
         if not 0 < self.sigma < math.inf:
             raise InputError(f"prior: sigma {self.sigma}; expected metres, more than 0")
 

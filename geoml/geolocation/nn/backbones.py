@@ -104,7 +104,7 @@ def _timm(name: str, architecture: str) -> Backbone:
     try:
         net: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
     except (RuntimeError, TypeError, ValueError) as err:
-        raise InputError(f"backbone: {name} is no network that classifies pictures ({err})") from err
+        raise InputError(f"backbone: {name} is not a network that classifies pictures ({err})") from err
     config = net.pretrained_cfg
     size = config.get("input_size", (3, 224, 224))[-1]
     features = int(getattr(net, "head_hidden_size", None) or net.num_features)

@@ -91,7 +91,7 @@ def _of_xmp(image: Image.Image, problems: list[str]) -> tuple[float | None, floa
 
 
 def _number(value: object) -> float:
-    """A rational as a number; NaN for a zero denominator and for what is no number."""
+    """A rational as a number; NaN for a zero denominator and for what is not a number."""
     try:
         return float(value) if isinstance(value, SupportsFloat | str | bytes) else math.nan
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):

@@ -44,7 +44,7 @@ def lines_of(dataset: rasterio.DatasetReader) -> tuple[SensorBand, ...]:
     if not found:
         return _imagery(dataset)
     if broken := sum(w is None for _, w, _ in found):
-        raise InputError(f"wavelength: {broken} of {len(found)} bands have one that is no number")
+        raise InputError(f"wavelength: {broken} of {len(found)} bands have one that is not a number")
     nm = factor([t.get("wavelength_units") for *_, t in found], "wavelength_units")
     centres = [(w or 0.0) * nm for _, w, _ in found]
     check_plausible(centres, "wavelength", "nm" if nm == 1 else "um")

@@ -180,7 +180,7 @@ def _alpha(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> int | Non
 def with_side_mask(dataset: rasterio.DatasetReader, no_data: NoData, overview: int | None = None) -> Iterator[NoData]:
     """``no_data`` with the mask ``NAME.msk`` beside a local raster, at the level of ``dataset``; as it is without one.
 
-    Raises DataError for one that is no mask of this raster: what it hides would pass for data.
+    Raises DataError for one that is not a mask of this raster: what it hides would pass for data.
     """
     place = Path(f"{dataset.name}.msk")
     if "://" in dataset.name or dataset.name.startswith("/vsi") or not place.is_file():

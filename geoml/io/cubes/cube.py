@@ -287,7 +287,7 @@ def _of_item(item: pystac.Item, spec: CubeSpec, until: int | None) -> Found | No
     folder = Path(item.get_self_href() or ".").resolve().parent
     path = Path(gdal_path(asset.href, remote=False, root=folder))
     if "://" in str(path) or not path.is_file():
-        raise InputError(f"item {item.id}: {asset.href!r} is no local file; expected one beside the item")
+        raise InputError(f"item {item.id}: {asset.href!r} is not a local file; expected one beside the item")
     if item.datetime is None:
         raise DataError(f"item {item.id}: no datetime; an interval alone does not say when")
     moment = item.datetime if item.datetime.tzinfo else item.datetime.replace(tzinfo=dt.UTC)

@@ -125,7 +125,7 @@ def _others(
     """The place in each further dimension that the spec asks for. Raises InputError where it does not say which."""
     names = [name for name in meta.dims[:-2] if name != time]
     if strange := sorted(spec.at.keys() - set(names)):
-        raise InputError(f"at: {strange[0]} is no dimension of {meta.name}; it has {listed(meta.dims)}")
+        raise InputError(f"at: {strange[0]} is not a dimension of {meta.name}; it has {listed(meta.dims)}")
     chosen = {}
     for name in names:
         values = _values(path, coordinates[name])

@@ -67,7 +67,7 @@ def from_file(header: LasHeader) -> Stated:
 
 
 def stated(text: str) -> Stated:
-    """What a code, WKT or PROJJSON says; nothing where it is no CRS."""
+    """What a code, WKT or PROJJSON says; nothing where it is not a CRS."""
     try:
         crs = pyproj.CRS.from_user_input(text)
     except (ProjError, ValueError, TypeError):
@@ -107,7 +107,7 @@ def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeferen
     """
     asked = Stated() if crs is None else stated(crs)
     if crs is not None and asked.crs is None:
-        raise InputError(f"--crs: {crs[:80]!r} is no horizontal CRS; expected one such as EPSG:32632")
+        raise InputError(f"--crs: {crs[:80]!r} is not a horizontal CRS; expected one such as EPSG:32632")
     flat, xy = (asked.crs, asked.xy) if asked.crs is not None else (found.crs, found.xy)
     if flat is None or xy is None:
         raise InputError(
@@ -140,7 +140,7 @@ def _vertical(text: str) -> Stated:
         return Stated(vertical=ellipsoidal(said.crs), z=METRE)
     if said.vertical is None:
         raise InputError(
-            f"--vertical: {text[:80]!r} is no CRS of heights; expected one such as EPSG:5773, or m, ft, ftUS"
+            f"--vertical: {text[:80]!r} is not a CRS of heights; expected one such as EPSG:5773, or m, ft, ftUS"
         )
     return said
 

@@ -21,7 +21,7 @@ RECORD_BYTES = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9
 """Bytes of a point of each format, extra bytes left out."""
 
 MAX_VLR_BYTES = 2**24
-"""All variable-length records of a header; more is no header."""
+"""All variable-length records of a header; more is not a header."""
 
 MAX_EVLR_BYTES = 2**20
 """One extended record that is read; others are passed over, however long."""

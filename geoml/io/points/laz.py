@@ -137,7 +137,7 @@ def decoding(action: Callable[[], T]) -> T:
         return action()
     except MemoryError:
         raise
-    except BaseException as err:  # a panic of Rust is no Exception
+    except BaseException as err:  # a panic of Rust is not an Exception
         if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
             raise
         raise DataError(f"cannot be decoded ({str(err)[:120]}): cut or damaged") from err

@@ -106,7 +106,7 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
     """Bands of ``item`` by name: common name, else the band's own name, else the asset key.
 
     Assets that the profile lists come first; where two bands claim one name the first keeps it and the other goes by
-    its own name. Raises DataError for metadata that are no numbers or an unreadable processing baseline.
+    its own name. Raises DataError for metadata that are not numbers or an unreadable processing baseline.
     """
     specs: dict[str, BandSpec] = {}
     for key, metas in profile.bands.items():
@@ -298,7 +298,7 @@ def _wavelength_name(band: Mapping[str, object]) -> str | None:
 
 
 def _micrometres(value: object) -> float | None:
-    """Nanometres of what STAC has in micrometres; None for what is no number above 0."""
+    """Nanometres of what STAC has in micrometres; None for what is not a number above 0."""
     number = _gsd(value)
     return None if number is None else number * 1000
 

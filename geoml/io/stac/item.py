@@ -88,7 +88,7 @@ def footprint(value: Document) -> BaseGeometry:
         return _shape(geometry)
     except InputError as err:
         why = str(err).removeprefix("region: ")[:200]
-        raise DataError(f"item {value.get('id')}: geometry is no GeoJSON in degrees ({why})") from err
+        raise DataError(f"item {value.get('id')}: geometry is not GeoJSON in degrees ({why})") from err
 
 
 def _shape(geometry: object) -> BaseGeometry:

@@ -38,7 +38,7 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 PARQUET = "application/vnd.apache.parquet"
 
 LARGEST_ITEM = 2**26
-"""Bytes; a larger file in ``items`` is no item of a block."""
+"""Bytes; a larger file in ``items`` is not an item of a block."""
 
 MADE = "geoml:made_of"
 """Field of a catalog and a collection that `write_catalog` wrote, and may write again."""

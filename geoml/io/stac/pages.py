@@ -172,7 +172,7 @@ def _next(page: Document, now: Request) -> Request | None:
     try:
         href = urljoin(now.href, link["href"].strip())
     except ValueError:  # its text may hold a password
-        raise DataError(f"the next page {redact(link['href'])!r} is no URL") from None
+        raise DataError(f"the next page {redact(link['href'])!r} is not a URL") from None
     body = link.get("body") if isinstance(link.get("body"), dict) else None
     method = str(link.get("method") or ("POST" if body is not None else "GET")).upper()
     if method != "POST":

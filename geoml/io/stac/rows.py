@@ -43,7 +43,7 @@ UNREADABLE = (
     OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError,
     OverflowError,  # a time beyond the calendar
 )  # fmt: skip
-"""What a table that is no stac-geoparquet file raises."""
+"""What a table that is not a stac-geoparquet file raises."""
 
 INT64_END = 2**63
 

@@ -187,7 +187,7 @@ def _collection(id: str, title: str, entries: Mapping[str, Entry], like: Mapping
             extra_fields=dict(model.extra_fields),
             stac_extensions=[schema for schema in model.stac_extensions if "/file/" not in schema],  # of single files
         )
-    except Exception as err:  # pystac raises many kinds for what is no collection
+    except Exception as err:  # pystac raises many kinds for what is not a collection
         raise DataError(f"{title}: the collection of a day is not readable ({err})") from err
 
 

@@ -221,7 +221,7 @@ def bucket_of(url: object) -> str:
 def public_url(url: str) -> str:
     """Where anybody may ask for an object: an https URL at the public endpoint of its store.
 
-    Nothing of the environment counts but the region of AWS and the name of the account of Azure, which are no secrets.
+    Nothing of the environment counts but the region of AWS and the name of the account of Azure, which are not secrets.
     Raises InputError for ``az://`` without an account: a container has no public name of its own.
     """
     kind, (bucket, _, key) = scheme(url), url.partition("://")[2].partition("/")

@@ -36,7 +36,7 @@ NAME = ".geoml/lock.json"
 """Of the lock, in the folder of a run."""
 
 LARGEST = 2**16
-"""Bytes; a larger file or object is no lock."""
+"""Bytes; a larger file or object is not a lock."""
 
 WATCHED = 0.5
 """Leases that a lock older than the lease may stay as it is until its holder counts as dead."""
@@ -68,7 +68,7 @@ class Holder:
 
     @property
     def late(self) -> bool:
-        """Not renewed for longer than the lease, or so far in the future that it is no sign of life either."""
+        """Not renewed for longer than the lease, or so far in the future that it is not a sign of life either."""
         return abs(self.age) > settings().lease
 
     @property
@@ -112,7 +112,7 @@ class FileSlot:
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
                     handle = os.open(self.path.name, flags, 0o644, dir_fd=folder)
                 except FileExistsError:
-                    self.read()  # raises where it is no file at all
+                    self.read()  # raises where it is not a file at all
                     return None
                 try:
                     os.write(handle, body)

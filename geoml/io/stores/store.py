@@ -109,7 +109,7 @@ def within(root: Path, name: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise DataError(f"{root}: {name!r} is no file of this folder")
+        raise DataError(f"{root}: {name!r} is not a file of this folder")
     path = Path(root)
     try:
         for part in parts[:-1]:
@@ -124,7 +124,7 @@ def within(root: Path, name: str) -> Path:
 def read_small(path: Path, limit: int = SMALL) -> bytes | None:
     """The content of a small file that somebody else may have put there; None when there is none.
 
-    Raises DataError for what is no regular file (a link, a pipe, a device: nothing is waited for), for more than
+    Raises DataError for what is not a regular file (a link, a pipe, a device: nothing is waited for), for more than
     ``limit`` bytes, and for one that cannot be read. Memory is that of what is there.
     """
     try:
@@ -158,7 +158,7 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def check_regular(path: Path) -> Path:
-    """``path``, for readers of tables that would wait for a pipe for ever. Raises DataError when it is no regular file.
+    """``path``, for readers of tables that would wait for a pipe forever. Raises DataError if it is not a regular file.
 
     A missing path passes: opening it raises.
     """

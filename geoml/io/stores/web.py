@@ -146,7 +146,7 @@ def redirect_target(answer: Answer, *, upgraded: bool = False) -> str | None:
         before, url = urlsplit(answer.url), urlsplit(urljoin(answer.url, where))
         same = url.hostname == before.hostname
     except ValueError:
-        raise DataError(f"{redact(answer.url)} redirects to what is no URL") from None
+        raise DataError(f"{redact(answer.url)} redirects to what is not a URL") from None
     if upgraded and same and (before.scheme, url.scheme) == ("https", "http"):
         url = url._replace(scheme="https")
     if url.scheme not in {"https", "http" if before.scheme == "http" else "https"}:

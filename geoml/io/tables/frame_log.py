@@ -21,7 +21,7 @@ from geoml.texts import listed
 
 _TIME = ("timestamp", "time", "datetime", "date_time", "utc")
 LONGEST = 1e8
-"""Seconds of a log: three years are no flight."""
+"""Seconds of a log: no flight lasts three years."""
 _LON, _LAT = ("longitude", "lon", "lng"), ("latitude", "lat")
 
 

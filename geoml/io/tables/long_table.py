@@ -92,7 +92,7 @@ def read_panel(
 
     Raises InputError for columns that are not there and times without a zone, DataError, naming column and count, for
     times that are none, do not exist or come twice in their zone, or are off the axis; for two rows of a place and
-    time, rows out of order, values that are no numbers or infinite, rows without a place, and a place with two
+    time, rows out of order, values that are not numbers or infinite, rows without a place, and a place with two
     positions or another one than before; NothingFound without a row.
     """
     frame = _read(path, layout)
@@ -298,7 +298,7 @@ def _numbers(column: pd.Series, name: str, missing: Sequence[float]) -> Floats:
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     strange = int((np.isnan(values) & column.notna().to_numpy()).sum())
     if strange:
-        raise DataError(f"{name}: {strange} values are no numbers")
+        raise DataError(f"{name}: {strange} values are not numbers")
     if infinite := int(np.isinf(values).sum()):
         raise DataError(f"{name}: {infinite} values are infinite")
     return np.where(np.isin(values, missing), np.nan, values)
@@ -371,7 +371,7 @@ def _lonlat(frame: pd.DataFrame, lon: str, lat: str, what: str) -> Floats:
     out = np.column_stack([pd.to_numeric(frame[c], errors="coerce").to_numpy(np.float64) for c in (lon, lat)])
     wrong = ~(np.isfinite(out).all(1) & (np.abs(out[:, 0]) <= 180) & (np.abs(out[:, 1]) <= 90))
     if wrong.any():
-        raise DataError(f"{what}: {int(wrong.sum())} positions are no longitude and latitude in degrees")
+        raise DataError(f"{what}: {int(wrong.sum())} positions are not longitude and latitude in degrees")
     return out
 
 

@@ -214,7 +214,7 @@ def _paint(
     def read(item: pystac.Item) -> list[_Piece] | str:
         match = ID.fullmatch(item.id)
         if match is None or match[1] not in planes:
-            return f"{item.id} is no block of the run"
+            return f"{item.id} is not a block of the run"
         block = Block(planes[match[1]], *map(int, match.groups()[1:]))
         try:
             with blocks.stage(item), local_files():

@@ -85,7 +85,7 @@ class RunTiles:
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as err:
             raise DataError(f"{store.url}: its map cannot be read ({err})") from err
         if not known:
-            raise DataError(f"{store.url}: its map names what is no block or layer")
+            raise DataError(f"{store.url}: its map names what is not a block or layer")
         return cls(store, data, ids, boxes, first_zoom(boxes))
 
     def page(self) -> str:
@@ -246,7 +246,7 @@ def first_zoom(boxes: NDArray[np.float64]) -> int:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _is_layer(layer: Any) -> bool:

@@ -153,7 +153,7 @@ def test_an_item_whose_bands_are_in_another_order_is_refused(file: Path) -> None
         ({"wavelength_units": ""}, r"wavelength_units: 40 of 40 bands say no unit"),
         ({"wavelength_units": "Index"}, r"wavelength_units: 40 of 40 bands have the unit 'Index'"),
         ({"wavelength_units": "Micrometers"}, r"wavelength: 40 of 40 bands lie at no wavelength in um"),
-        ({"wavelength": "red"}, r"wavelength: 40 of 40 bands have one that is no number"),
+        ({"wavelength": "red"}, r"wavelength: 40 of 40 bands have one that is not a number"),
         ({"wavelength": "655"}, r"40 bands lie at 655 nm"),
     ],
 )

@@ -308,7 +308,11 @@ def test_a_tag_of_celsius_over_kelvin_is_refused_by_unit_or_by_range(tmp_path: P
 
 @pytest.mark.parametrize(
     ("source", "why"),
-    [("http://127.0.0.1/a.nc", "no local path"), ("dods://h/a.nc", "no local path"), ("nowhere", "does not exist")],
+    [
+        ("http://127.0.0.1/a.nc", "not a local path"),
+        ("dods://h/a.nc", "not a local path"),
+        ("nowhere", "does not exist"),
+    ],
 )
 def test_what_is_no_local_file_is_asked_wrongly(source: str, why: str) -> None:
     with pytest.raises(InputError, match=why):

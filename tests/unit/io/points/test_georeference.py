@@ -139,9 +139,9 @@ def test_degrees_are_refused(crs: str) -> None:
 
 
 def test_options_that_are_no_crs_are_refused() -> None:
-    with pytest.raises(InputError, match="--crs: 'nonsense' is no horizontal CRS"):
+    with pytest.raises(InputError, match="--crs: 'nonsense' is not a horizontal CRS"):
         resolved(Stated(), "nonsense", None)
-    with pytest.raises(InputError, match="--vertical: 'EPSG:32632' is no CRS of heights"):
+    with pytest.raises(InputError, match="--vertical: 'EPSG:32632' is not a CRS of heights"):
         resolved(stated("EPSG:32632"), None, "EPSG:32632")
 
 

@@ -251,7 +251,7 @@ def test_a_copc_whose_cube_or_sum_lies_is_named(tmp_path: Path, copc: bytes) -> 
 EPT_LIES: dict[str, tuple[str, object, str]] = {
     "binary tiles": ("dataType", "binary", "tiles of 'binary'"),
     "zstandard tiles": ("dataType", "zstandard", "tiles of 'zstandard'"),
-    "no cube": ("bounds", [0, 0, 0, 1, 2, 3], "no cube"),
+    "no cube": ("bounds", [0, 0, 0, 1, 2, 3], "not a cube"),
     "bounds of words": ("bounds", ["a"] * 6, "expected six numbers"),
     "bounds turned over": ("boundsConforming", [5, 5, 5, 0, 0, 0], "expected six numbers"),
     "points below none": ("points", -1, "an EPT of '-1' points"),
@@ -280,7 +280,7 @@ def test_a_document_that_lies_is_named(tmp_path: Path, lie: str) -> None:
         ({"0-0-0-0": -1}, "leads to itself"),
         ({"1-9-9-9": 4}, "which is none"),
         ({"0-0-0-0": 101}, "has 100 points, its hierarchy says 101|its hierarchy has 101 points"),
-        ([1, 2], "no object"),
+        ([1, 2], "not an object"),
     ],
 )
 def test_pages_of_an_ept_that_lie_are_named(tmp_path: Path, entries: object, message: str) -> None:
