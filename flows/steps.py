@@ -89,7 +89,7 @@ def blocks(out: str, ids: list[str], name: str, signatures: Signatures) -> Tally
         log.warning("block %s failed: %s", key, why)
     if tally.transient and task_run.run_count <= RETRIES:
         raise TransientError(f"{len(tally.transient)} blocks may work later, the first is {tally.transient[0]}")
-    log.info("%s: %d done, %d were done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
+    log.info("%s: %d done, %d already done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
     return tally
 
 

@@ -72,7 +72,7 @@ def plan(
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
             changes = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
             raise InputError(
-                f"out: {store.url} holds the run of another recipe: {changes or monitoring.OTHER_MODEL}; "
+                f"out: {store.url} contains a run of a different recipe: {changes or monitoring.OTHER_MODEL}; "
                 "expected an empty folder or the same recipe"
             )
         made = _sampled(made, items, store)

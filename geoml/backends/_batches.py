@@ -86,7 +86,7 @@ class Batches:
             else:
                 self.side = -(-size // (2 * stride)) * stride
             chips = f"chips of {self.side or size} pixels, {self.batch} at once"
-            log.warning("%s: not enough memory, going on with %s", self._model, chips)
+            log.warning("%s: not enough memory, continuing with %s", self._model, chips)
             if self.device.type == "cuda":  # not in the handler: it keeps the tensors of the failed try alive
                 torch.cuda.empty_cache()
 

@@ -76,7 +76,7 @@ def _read(folder: Path) -> Kept | None:
     except (DataError, OSError, ValueError, LookupError, TypeError, RecursionError):
         whole = False
     if not whole:
-        log.warning("%s: not as it was written; made again", folder)
+        log.warning("%s: not as it was written; building it again", folder)
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return Kept(known, files)

@@ -198,7 +198,7 @@ def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
     for name, why in summary["failed"].items():
         err_console.print(f"{name}: {why}", highlight=False)
     out_console.print(
-        f"{summary['added']} added, {summary['known']} were there, {len(summary['failed'])} could not be read; "
+        f"{summary['added']} added, {summary['known']} were already there, {len(summary['failed'])} could not be read; "
         f"{summary['pictures']} pictures in {index}"
     )
 

@@ -32,7 +32,7 @@ def resumable(out: str | Path, kept: Callable[[], str], last: Callable[[], Path]
             console = Terminal(stderr=True)
             console.print(f"Stopped: {kept()}, kept in {out}", highlight=False)
             line = command_line()
-            console.print(f"To go on: {line}", highlight=False)
+            console.print(f"To resume: {line}", highlight=False)
             if redact(line) != line:
                 console.print("A signature or password was left out of that line: give it again", highlight=False)
         raise

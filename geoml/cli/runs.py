@@ -82,7 +82,7 @@ def places(folder: Path) -> list[str]:
             found.append(at)
         folders[:] = sorted(name for name in folders if name not in INSIDE)
     if not found:
-        raise InputError(f"out: {folder} holds no run; expected a folder that geoml predict wrote, or one with such")
+        raise InputError(f"out: {folder} contains no run; expected a folder that geoml predict wrote, or one with such")
     return found
 
 

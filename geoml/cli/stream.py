@@ -54,7 +54,7 @@ def _print(record: dict[str, Any], out: Path) -> None:
     rate, warm, backend = record["rate"], record["warmup"], record["backend"]
     out_console.print(
         f"{rate['frames_per_second']:.2f} frames/s, {rate['megapixels_per_second']:.2f} Mpx/s; latency is read, wait "
-        f"and model; {warm['answers']} answers to warm up ({warm['seconds']:.2f} s) are not counted"
+        f"and model; {warm['answers']} warm-up frames ({warm['seconds']:.2f} s) are not counted"
     )
     about = f"{backend['name']} in {backend['precision']} on {backend['device']}"
     out_console.print(f"{about}, {record['threads']} threads; {record['files']} files in {out}", highlight=False)

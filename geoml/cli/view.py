@@ -31,7 +31,7 @@ def view(
     from geoml.io.webmap.tiles import RunTiles
 
     def ready(address: str) -> None:
-        out_console.print(f"The map of {out} is at {address} (Ctrl-C ends it)", highlight=False)
+        out_console.print(f"The map of {out} is at {address} (Ctrl-C stops it)", highlight=False)
         if browser:
             # some browsers, such as those of a terminal, do not return before they have shown the page
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

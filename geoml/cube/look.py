@@ -184,10 +184,10 @@ def vouches(bands: tuple[BandSpec, ...], mask: MaskSpec) -> bool:
             specs = [bands[k] for k in group]
             valid = spectrum.valid_parts(specs, [corners[k] for k in asked], resampling="nearest")
             if any((usable[k] & ~v.all(axis=0)).any() for k, v in zip(asked, valid, strict=True)):
-                log.info("the quality band calls clear what is no data; bands are read to count")
+                log.info("the quality band marks nodata as clear; counting from the bands instead")
                 return False
     except DataError as err:  # a broken place that may not be asked for
-        log.info("bands are read to count: %s", err)
+        log.info("counting from the bands instead: %s", err)
         return False
     return True
 

@@ -80,7 +80,7 @@ def read(
     _check_degrees(out)
     out = out.to_crs("EPSG:4326")
     if not np.isfinite(out.total_bounds).all():
-        raise InputError(f"labels: places of {path} lie outside of what its CRS describes; expected its units")
+        raise InputError(f"labels: places of {path} are outside the area of its CRS; expected coordinates in its units")
     if kind == "polygon":
         broken = ~out.geometry.is_valid
         out.loc[broken, "geometry"] = polygonal(shapely.make_valid(out.geometry[broken].to_numpy()))

@@ -79,12 +79,12 @@ class OwnTraining:
     def write(self, out: Path) -> Path:
         """Write the catalog, the labels of each split and the recipe into ``out``; gives the recipe's file.
 
-        Raises InputError where ``out`` holds a training from other images, labels or options.
+        Raises InputError where ``out`` contains a training with different images, labels or options.
         """
         before = read_small(out / RECIPE)
         if before is not None and before != self.text.encode():
             raise InputError(
-                f"out: {out} holds a training from other images, labels or options; expected another folder"
+                f"out: {out} contains a training with different images, labels or options; expected another folder"
             )
         write_scenes(self.scenes, self.asked, out / IMAGES, "images with labels")
         names = np.array([c["name"] for c in self.recipe["classes"]])

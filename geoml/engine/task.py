@@ -186,7 +186,7 @@ def find(name: str) -> type[Task]:
     that is not learnt."""
     task: type[Task] = FILES.find(name).Task
     if "fit" not in dir(task):
-        raise InputError(f"task: {name} is not learnt; expected one that is trained and scored")
+        raise InputError(f"task: {name} is not trained; expected one that is trained and scored")
     return task
 
 

@@ -164,7 +164,7 @@ def _area(flat: pyproj.CRS, bounds: tuple[float, float, float, float]) -> AreaOf
     to = pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
     degrees = to.transform_bounds(*bounds)
     if not np.isfinite(degrees).all():
-        raise InputError(f"heights: by {flat.name} their places lie nowhere on the Earth; expected the CRS they are of")
+        raise InputError(f"heights: by {flat.name} their places are nowhere on the Earth; expected the CRS they are of")
     return AreaOfInterest(*degrees)
 
 

@@ -68,7 +68,7 @@ class SensorImage:
             (row, column), (rows, columns) = said["first"], said["shape"]
             return cls(str(said["href"]), rpc, (int(row), int(column)), (int(rows), int(columns)))
         except (LookupError, TypeError, ValueError) as err:
-            raise DataError(f"stereo: says nothing of its pictures ({err})") from err
+            raise DataError(f"stereo: has no metadata on its pictures ({err})") from err
 
 
 def open_image(place: str) -> SensorImage:

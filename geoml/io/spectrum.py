@@ -75,7 +75,7 @@ def spelled(wavelength: float, fwhm: float | None = None) -> str:
 
 
 def asked(name: str) -> Asked | None:
-    """What a name asks for; None for one that says no wavelength. Raises InputError for an impossible one."""
+    """What a name asks for; None for one that gives no wavelength. Raises InputError for an impossible one."""
     found = _ONE.fullmatch(name)
     if found is None:
         return None
@@ -100,7 +100,7 @@ def factor(units: Sequence[str | None], field: str) -> float:
     """Nanometres in the unit that every band says. Raises InputError, with the count, for none, another or several."""
     said = {(u or "").strip().lower() for u in units}
     if missing := sum(not (u or "").strip() for u in units):
-        raise InputError(f"{field}: {missing} of {len(units)} bands say no unit; expected nanometers or micrometers")
+        raise InputError(f"{field}: {missing} of {len(units)} bands have no unit; expected nanometers or micrometers")
     if strange := [u for u in units if (u or "").strip().lower() not in UNITS]:
         text = f"{field}: {len(strange)} of {len(units)} bands have the unit {str(strange[0])[:30]!r}"
         raise InputError(f"{text}; expected nanometers or micrometers")
@@ -139,7 +139,7 @@ def match(want: Asked, lines: Sequence[SensorBand]) -> Mix:
     sensor whose bands are too wide, and for a gap.
     """
     if not lines:
-        raise InputError(f"bands: {want}; not one band says its wavelength")
+        raise InputError(f"bands: {want}; no band has a wavelength")
     order = sorted(lines, key=lambda line: abs(line.wavelength - want.wavelength))
     first, distance = order[0], abs(order[0].wavelength - want.wavelength)
     width = first.fwhm or _spacing(lines, first)
@@ -226,7 +226,7 @@ def _spacing(lines: Sequence[SensorBand], line: SensorBand) -> float:
 
 def _span(lines: Sequence[SensorBand]) -> str:
     if not lines:
-        return "; not one band says its wavelength"
+        return "; no band has a wavelength"
     centres = [line.wavelength for line in lines]
     return f"; they lie at {min(centres):.6g} to {max(centres):.6g} nm"
 

@@ -259,9 +259,9 @@ def test_what_was_read_is_kept_and_the_size_of_blocks_is_no_matter(ground: Path,
     asked = recipe(tmp_path, heads=["ridge"])
     first = fit(asked, tmp_path / "a")
     assert fit(asked, tmp_path / "a") == first, "a finished package is given as it is"
-    with pytest.raises(InputError, match=r"out: .* of another recipe or other labels"):
+    with pytest.raises(InputError, match=r"out: .* with a different recipe or labels"):
         fit(recipe(tmp_path, heads=["prototype"]), tmp_path / "a")
-    with pytest.raises(InputError, match=r"out: .* of another recipe or other labels"):
+    with pytest.raises(InputError, match=r"out: .* with a different recipe or labels"):
         fit(recipe(tmp_path, "others.geojson", heads=["ridge"]), tmp_path / "a")
     (tmp_path / "a" / "model.json").unlink()  # as when it was stopped
     other = recipe(tmp_path, heads=["ridge"], block_size=64)

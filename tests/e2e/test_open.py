@@ -383,7 +383,7 @@ def test_a_region_in_memory_has_to_be_polygons_with_a_crs(catalog: Path) -> None
     frame = geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)])
     with pytest.raises(InputError, match="region: a GeoDataFrame without CRS"):
         geoml.search({"catalog": str(catalog), "region": frame, "datetime": "2024"})
-    with pytest.raises(InputError, match="holds a Point; expected polygons only"):
+    with pytest.raises(InputError, match="contains a Point; expected polygons only"):
         geoml.search({"catalog": str(catalog), "region": shapely.Point(0, 0), "datetime": "2024"})
     with pytest.raises(InputError, match="region: not GeoJSON"):
         geoml.search({"catalog": str(catalog), "region": "{", "datetime": "2024"})

@@ -130,7 +130,7 @@ def check_same(asked: ElevationRecipe, folder: Path) -> None:
         return
     was = {k: v for k, v in json.loads(before).items() if k != "left_out"}
     if changes := differences(was, asked, ("check_points", "check_crs", "left_out", "write_classes", "block_size")):
-        raise InputError(f"out: {folder.parent} holds other heights: {changes}; expected an empty folder")
+        raise InputError(f"out: {folder.parent} contains different heights: {changes}; expected an empty folder")
 
 
 def opened(asked: ElevationRecipe) -> tuple[list[PointSource], dict[str, str]]:

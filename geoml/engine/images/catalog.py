@@ -113,7 +113,9 @@ def _checked(recipe: Asked, scenes: list[FileScene], folder: Path) -> _Before:
     except (ValueError, RecursionError, TypeError, AttributeError) as err:
         raise DataError(f"{folder / ASKED}: damaged ({err}); remove it if the images are the same as before") from err
     if changes:
-        raise InputError(f"out: {folder.parent} holds the map of other images: {changes}; expected an empty folder")
+        raise InputError(
+            f"out: {folder.parent} contains a map of different images: {changes}; expected an empty folder"
+        )
     return now
 
 

@@ -177,7 +177,7 @@ def _write(
     output = output_of(plan.card, plan.recipe)
     files = {**FILES, **output.tables, "cogs": f"COGs: {', '.join(filter(None, [output.about, 'valid count']))}"}
     if plan.card.domain is not None:
-        files["cogs"] += ", likeness to the training data"
+        files["cogs"] += ", similarity to the training data"
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if output.tables:
         store.pull(*(PART.format(key) for key in done))
@@ -241,7 +241,7 @@ def republish(
     store.pull("run.json")
     before = _read_run(store.local)
     if before is None:
-        raise InputError(f"out: {store.url} holds no finished run; expected one")
+        raise InputError(f"out: {store.url} contains no finished run; expected one")
     run = {
         **before,
         "files": {**before["files"], **(files or {})},

@@ -189,14 +189,16 @@ def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
     card, store = card_of(recipe), run_store(out)
     input_of(card, recipe).reference(recipe.query.datetime)
     if store.read(f"{STATE}/plan.json") is not None:
-        raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
+        raise InputError(
+            f"out: {store.url} contains a single run; expected an empty folder or one of an earlier monitor"
+        )
     name = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256, *card.marks])[:12]}"
     store.pull(SERIES)
     before = read_series(store.local / SERIES)
     if before and before.get("id") != name:
         other = differences(before.get("recipe") or {}, recipe_of(recipe, ".."), ("block_size", "max_failed"))
         raise InputError(
-            f"out: {store.url} holds the series of another recipe: {other or OTHER_MODEL}; expected another folder"
+            f"out: {store.url} contains a series of a different recipe: {other or OTHER_MODEL}; expected another folder"
         )
     if not before:
         write_json(store.inside(SERIES), {"id": name, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})

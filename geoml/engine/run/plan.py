@@ -402,7 +402,7 @@ def read_plan(out: str | Path | RunStore) -> Plan:
             return known[1]
     body = read_small(path)
     if body is None:
-        raise InputError(f"out: {store.url} holds no run; expected a folder that geoml predict wrote")
+        raise InputError(f"out: {store.url} contains no run; expected a folder that geoml predict wrote")
 
     def blocks(name: str) -> bytes | None:
         store.pull(name)

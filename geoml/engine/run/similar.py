@@ -73,7 +73,9 @@ class EmbeddingIndex:
         try:
             self.plan: Plan = read_plan(self.store)
         except InputError as err:
-            raise InputError(f"index: {self.store.url} holds no run; expected a folder that geoml embed wrote") from err
+            raise InputError(
+                f"index: {self.store.url} contains no run; expected a folder that geoml embed wrote"
+            ) from err
         if self.plan.card.task != EMBEDDING:
             task = self.plan.card.task
             raise InputError(f"index: {self.store.url} is a map by {task}; expected a folder that geoml embed wrote")
@@ -111,7 +113,7 @@ class EmbeddingIndex:
             )
         west, south, east, north = shapely.total_bounds([z.geometry for z in self.plan.zones])
         raise InputError(
-            f"{where} lies outside of the map; expected a point in its region, "
+            f"{where} is outside the map; expected a point in its region, "
             f"{west:.5g} to {east:.5g} and {south:.5g} to {north:.5g} degrees"
         )
 

@@ -68,7 +68,7 @@ def state(out: str | Path) -> RunState:
     raw = store.read(f"{STATE}/plan.json")
     if raw is None:
         if holder is None:
-            raise InputError(f"out: {out} holds no run; expected a folder that geoml predict wrote")
+            raise InputError(f"out: {out} contains no run; expected a folder that geoml predict wrote")
         status = "running" if holder.alive else "died"
         return RunState(store.url, status, 0, 0, holder=_public(holder), started=holder.started, updated=holder.renewed)
     name = f"{STATE}/plan.json"

@@ -99,7 +99,9 @@ def _require_one(record: dict[str, Any], source: str) -> None:
     if not sum(counts.values()):
         raise NothingFound(f"source: no frame came from {source}")
     if not counts["done"]:
-        raise DataError(f"{source}: none of {sum(counts.values())} frames could be answered; frames.parquet says why")
+        raise DataError(
+            f"{source}: none of {sum(counts.values())} frames could be processed; frames.parquet has the reasons"
+        )
 
 
 def fitting(

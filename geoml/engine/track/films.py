@@ -194,7 +194,7 @@ class _Way:
         if frame.geobox is not None and frame.geobox.crs is not None and not self._said():
             return self._own(frame)
         if self._crs is not None:
-            raise DataError(f"{frame.name}: says no place; the frames before do")
+            raise DataError(f"{frame.name}: has no position, but the frames before it have one")
         if self.recipe.stills and self.locate is not None and self.matrices is None:
             return self._found(picture(frame), frame)
         if self.ground is None:

@@ -18,7 +18,7 @@ from geoml.io.crs import crs_name, parse_crs, to_degrees
 from geoml.io.tables.detections import read_matrix
 
 METRES = (
-    "gsd: nothing says where on the Earth the frames lie or how large their pixels are; give --reference MOSAIC, "
+    "gsd: the position of the frames and their pixel size are unknown; give --reference MOSAIC, "
     "--reference-homography FILE with --crs, frames with a georeference, or --gsd METRES"
 )
 

@@ -102,7 +102,7 @@ def of_files(recipe: TrackRecipe, clock: Clock) -> Iterator[Moment]:
     matrices = None if recipe.homographies is None else read_matrices(recipe.homographies)
     if matrices is None and not recipe.fixed_camera:
         raise InputError(
-            "homographies: nothing says how the camera moves; give --homographies FILE, the frames, or --fixed-camera"
+            "homographies: the motion of the camera is unknown; give --homographies FILE, the frames, or --fixed-camera"
         )
     coming = read_detections(recipe.detections)
     first = next(coming)

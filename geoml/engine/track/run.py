@@ -178,7 +178,7 @@ def _notes(recipe: TrackRecipe, crs: str | None, note: str) -> list[str]:
     notes = [note] if note else []
     if crs is None:
         notes.append(
-            f"nothing says where on the Earth this is: lon and lat are empty, x and y are pixels of the first frame of "
+            f"the position on the Earth is unknown: lon and lat are empty, x and y are pixels of the first frame of "
             f"{recipe.gsd:g} m, and geometries are metres without a CRS"
         )
     if recipe.fixed_camera:

@@ -329,4 +329,4 @@ def _free(claim: FolderClaim) -> None:
     claim.check()
     if not claim.state.exists() and (claim.out / "model.json").exists():
         said = claim.other(cards.read(claim.out, MapCard).training.get("recipe"))
-        raise InputError(f"out: {claim.out} holds a model of another recipe: {said}")
+        raise InputError(f"out: {claim.out} contains a model of a different recipe: {said}")

@@ -97,7 +97,7 @@ def _smaller(loaded: Package) -> list[int]:
     if CLASS not in [layer.key for layer in output_of(card).layers]:
         raise InputError(f"task: changed pixels are counted by class, which {card.task} has none of")
     if card.radius is None:
-        raise InputError(f"model: {card.name} sees its whole chip, so it has no radius that could be smaller")
+        raise InputError(f"model: {card.name} sees its whole chip, so its radius cannot be reduced")
     halo, stride = -(-card.radius // card.stride) * card.stride, card.stride
     halves = [-(-halo // (stride * 2**k)) * stride for k in range(1, halo.bit_length())]
     if not (radii := sorted({r for r in halves if r < card.radius}, reverse=True)):

@@ -64,11 +64,11 @@ class FolderClaim:
         if before.get("hash", self.hash) != self.hash:
             said = self.other(before.get("recipe"))
             raise InputError(
-                f"out: {self.out} holds an unfinished run of another recipe: {said}, or delete {self.state}"
+                f"out: {self.out} contains an unfinished run of a different recipe: {said}, or delete {self.state}"
             )
         if before.get("format") != FORMAT:
             raise InputError(
-                f"out: {self.out} holds an unfinished run of another version of geoml, which cannot go on here; "
+                f"out: {self.out} contains an unfinished run of another version of geoml, which cannot be resumed; "
                 f"choose another folder, or delete {self.state} to start afresh"
             )
 
@@ -81,7 +81,9 @@ class FolderClaim:
             return None
         card = cards.read_in(self.out, kind)
         if card.training.get("recipe_hash") != self.hash:
-            raise InputError(f"out: {self.out} holds the package {card.name} of another recipe; choose another folder")
+            raise InputError(
+                f"out: {self.out} contains the package {card.name} of a different recipe; choose another folder"
+            )
         return card
 
     def other(self, before: dict[str, Any] | None) -> str:

@@ -142,7 +142,7 @@ def _drive(pool: WorkerPool, store: RunStore, batches: Iterator[_Batch], progres
                 if part.deaths > DEATHS:
                     tallies.append(_quarantine(store, part.ids[0], result, progress))
             elif isinstance(result, TransientError) and part.tries < RETRIES:
-                log.warning("a batch is tried again: %s", result)
+                log.warning("retrying a batch: %s", result)
                 queue.append(_Batch(part.ids, part.deaths, part.tries + 1))
             elif isinstance(result, BaseException):
                 raise result
@@ -159,7 +159,7 @@ def _drive(pool: WorkerPool, store: RunStore, batches: Iterator[_Batch], progres
 def _again(part: _Batch, death: WorkerDied) -> list[_Batch]:
     """What to try again of a batch whose worker died; its done blocks are skipped then."""
     part.deaths += 1
-    log.warning("a worker is gone with %d blocks (%s): the process %s", len(part.ids), part.ids[0], death.reason)
+    log.warning("lost a worker with %d blocks (%s): the process %s", len(part.ids), part.ids[0], death.reason)
     if part.deaths > DEATHS:
         return []
     if part.deaths < DEATHS:

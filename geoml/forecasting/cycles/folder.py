@@ -97,14 +97,14 @@ def claim_cycles(recipe: CycleRecipe, out: str | Path) -> tuple[Path, dict[str, 
         raise InputError(f"out: {out} is a bucket; cycles keep the steps of their grids beside them, expected a folder")
     folder = claim(out, STATE).local
     if (folder / STATE / "plan.json").is_file():
-        raise InputError(f"out: {folder} holds a single run; expected an empty folder or one of earlier cycles")
+        raise InputError(f"out: {folder} contains a single run; expected an empty folder or one of earlier cycles")
     record = read_json(folder / RECORD)
     if not record and begun(folder):
         raise DataError(f"{folder / RECORD}: cannot be read, and there are cycles; expected what geoml cycles wrote")
     before = record.get("recipe")
     if before is not None and before != recipe.same:
         other = differences(before, recipe, ("block_size", "since", "until", "reissue", "max_age"))
-        raise InputError(f"out: {folder} holds cycles of another recipe: {other}; expected another folder")
+        raise InputError(f"out: {folder} contains cycles of a different recipe: {other}; expected another folder")
     return folder, record
 
 

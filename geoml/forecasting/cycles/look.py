@@ -126,7 +126,9 @@ def look(recipe: CycleRecipe, out: str | Path) -> CycleLook:
     back = StepDuration.parse(recipe.reissue, "reissue")
     used = _read(recipe, folder, now, last, back)
     if record and record["sha256"] != used.sha256:
-        raise InputError(f"out: {folder} holds cycles of other weights of {recipe.model}; expected another folder")
+        raise InputError(
+            f"out: {folder} contains cycles with different weights of {recipe.model}; expected another folder"
+        )
     newest, age = used.newest, now - used.newest
     if recipe.max_age is not None and newest < StepDuration.parse(recipe.max_age, "max_age").before(now):
         left = listed((f"{name}: {why}" for name, why in used.left_out.items()), "nothing", joined="; ")

@@ -96,7 +96,7 @@ def _check_same(asked: ForecastRunRecipe, folder: Path) -> None:
     if before is None or not any((folder.parent / "items").glob("*.json")):
         return
     if changes := differences(json.loads(before), asked, ("block_size",)):
-        raise InputError(f"out: {folder.parent} holds another forecast: {changes}; expected an empty folder")
+        raise InputError(f"out: {folder.parent} contains a different forecast: {changes}; expected an empty folder")
 
 
 def block_size(asked: int, cube: Cube, bands: int) -> int:

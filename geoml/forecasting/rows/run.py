@@ -237,7 +237,7 @@ def _claim(out: str | Path) -> Path:
     if folder.is_file():
         raise InputError(f"out: {folder} is a file; expected a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).is_file():
-        raise InputError(f"out: {folder} holds other files; expected an empty folder or one of an earlier run")
+        raise InputError(f"out: {folder} contains other files; expected an empty folder or one of an earlier run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:

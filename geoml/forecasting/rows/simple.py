@@ -47,7 +47,7 @@ def layout_of(asked: ForecastFrom, path: Path) -> TableLayout:
     else:
         variable = asked.variable
     if asked.step is None:
-        raise InputError(f"step: say that of {path}, as PT1H, P1D or P1Y")
+        raise InputError(f"step: not given for {path}; expected such as PT1H, P1D or P1Y")
     given = {"id": ids, "time": times, "zone": asked.zone, "label": asked.label}
     columns = [{"column": variable, "unit": asked.unit}]
     return parse(TableLayout, {**given, "step": asked.step, "variables": columns}, "forecast")

@@ -36,7 +36,7 @@ def verified(run: Path, table: str | None = None) -> list[dict[str, Any]]:
     """
     record = json.loads(read_small(run / RECORD) or b"{}")
     if record.get("kind") != "forecast":
-        raise InputError(f"run: {run} holds no forecast; expected a folder that geoml forecast wrote")
+        raise InputError(f"run: {run} contains no forecast; expected a folder that geoml forecast wrote")
     asked = parse(ForecastRunRecipe, record["recipe"], str(run))
     try:
         rows = pq.read_table(run / ROWS)

@@ -195,7 +195,7 @@ class Index:
         """Read the index from the disk."""
         path = self.folder / "index.json"
         if self.folder.is_dir() and not path.exists() and any(p.name != "lock.json" for p in self.folder.iterdir()):
-            raise InputError(f"index: {self.folder} holds other files; expected an index or an empty folder")
+            raise InputError(f"index: {self.folder} contains other files; expected an index or an empty folder")
         if not path.exists():
             return
         try:

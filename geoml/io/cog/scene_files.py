@@ -140,7 +140,7 @@ def scenes_of(
     ]
     if not undated and (lost := [n for n, (when, _) in zip(names, dated, strict=True) if when is None]):
         raise InputError(
-            f"datetime: {len(lost)} of {len(names)} scenes say no date in tags or name: {listed(lost)}; expected"
+            f"datetime: {len(lost)} of {len(names)} scenes have no date in tags or name: {listed(lost)}; expected"
             " --datetime, such as 2024-06-01"
         )
     return [
@@ -319,6 +319,6 @@ def _read(found: str | re.Match[str]) -> dt.datetime | None:
 def _changed(group: Sequence[RasterFile]) -> tuple[dt.datetime, str]:
     """The last change of a scene's files. Raises InputError for one elsewhere."""
     if any(is_url(f.href) for f in group):
-        raise InputError(f"datetime: {redact(group[0].href)} says no date; expected --datetime, such as 2024-06-01")
+        raise InputError(f"datetime: {redact(group[0].href)} has no date; expected --datetime, such as 2024-06-01")
     last = max(Path(f.href).stat().st_mtime for f in group)
-    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it says no date"
+    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it has no date"

@@ -60,10 +60,10 @@ def write_scenes(
 def _check_free(folder: Path) -> None:
     """Raise InputError for a folder with a run, or with a catalog that `write_catalog` has not written."""
     if (folder / ".geoml").exists():
-        raise InputError(f"out: {folder} holds a run; expected an empty folder")
+        raise InputError(f"out: {folder} contains a run; expected an empty folder")
     for name in ("catalog.json", "collection.json"):
         if os.path.lexists(folder / name) and made_here(folder / name) is None:
-            raise InputError(f"out: {folder} holds another catalog ({name}); expected an empty folder")
+            raise InputError(f"out: {folder} contains another catalog ({name}); expected an empty folder")
 
 
 def catalog_place(scenes: Sequence[FileScene], folder: Path) -> Path:

@@ -135,7 +135,7 @@ def _earlier(out: Path, about: Mapping[str, object]) -> dict[str, Any]:
         foreign = [p.name for p in out.iterdir() if p.name not in ("items", "cogs")] if out.is_dir() else []
         if foreign:
             raise InputError(
-                f"out: {out} holds other files, such as {foreign[0]!r}; expected an empty folder or a cube's"
+                f"out: {out} contains other files, such as {foreign[0]!r}; expected an empty folder or a cube's"
             )
         return {}
     try:
@@ -146,7 +146,9 @@ def _earlier(out: Path, about: Mapping[str, object]) -> dict[str, Any]:
         raise InputError(f"out: {out}/collection.json is not of a cube; expected an empty folder or a cube's") from err
     if odd:
         key = odd[0]
-        raise InputError(f"out: {out} holds a cube with another {key}: {theirs.get(key)}; this one has {about[key]}")
+        raise InputError(
+            f"out: {out} contains a cube with a different {key}: {theirs.get(key)}; this one has {about[key]}"
+        )
     return dict(before)
 
 

@@ -87,7 +87,7 @@ def check_axis(times: Ticks, where: str, step: StepDuration, calendar: Calendar,
     rise = np.diff(times)
     if (twice := int((rise == 0).sum())) > 0:
         when = iso(int(times[int(np.argmax(rise == 0))]), calendar)
-        raise DataError(f"{where}: time {when} stands twice ({twice} of {len(times)} steps repeat one)")
+        raise DataError(f"{where}: time {when} appears twice ({twice} of {len(times)} steps repeat one)")
     if (back := int((rise < 0).sum())) > 0:
         when = iso(int(times[int(np.argmax(rise < 0)) + 1]), calendar)
         raise DataError(f"{where}: times out of order at {when} ({back} of {len(times)} steps go back)")

@@ -110,9 +110,7 @@ def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeferen
         raise InputError(f"--crs: {crs[:80]!r} is not a horizontal CRS; expected one such as EPSG:32632")
     flat, xy = (asked.crs, asked.xy) if asked.crs is not None else (found.crs, found.xy)
     if flat is None or xy is None:
-        raise InputError(
-            "says no CRS; name it with --crs, such as --crs EPSG:7415, and that of heights with --vertical"
-        )
+        raise InputError("has no CRS; give it with --crs, such as --crs EPSG:7415, and that of heights with --vertical")
     if not flat.is_projected:
         raise InputError(f"--crs: {flat.name} is not projected; points are read in metres, expected a projected CRS")
     upright, z = (asked.vertical, asked.z) if asked.vertical is not None else (found.vertical, found.z)
@@ -123,7 +121,7 @@ def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeferen
         upright, z = said.vertical, said.z
     if z is None and xy != METRE:
         raise InputError(
-            "x and y are in feet and nothing says the unit of heights; name it with --vertical m, ft or ftUS, or name"
+            "x and y are in feet and the unit of heights is unknown; give it with --vertical m, ft or ftUS, or name"
             " their CRS, such as --vertical EPSG:6360"
         )
     return Georeference(
@@ -199,7 +197,7 @@ def check_place(crs: str, bounds: tuple[float, float, float, float], item: tuple
     to = pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
     lon, lat = to.transform((bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2)
     if not (math.isfinite(lon) and math.isfinite(lat)):
-        raise InputError(f"by {flat.name} its numbers lie nowhere on the Earth; {_WRONG}")
+        raise InputError(f"by {flat.name} its numbers are nowhere on the Earth; {_WRONG}")
     where = f"by {flat.name} its middle lies at {lon:.2f} E {lat:.2f} N"
     if (area := flat.area_of_use) is not None:
         box = (area.west, area.south, area.east, area.north)

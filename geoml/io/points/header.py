@@ -122,7 +122,9 @@ def read_header(file: PointBytes, extended: bool = False) -> LasHeader:
         end = first_evlr
     compressed = bool(kind & 0x80)
     if not compressed and start + count * record_bytes > end:
-        raise DataError(f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: cut, or it lies")
+        raise DataError(
+            f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: truncated or inconsistent"
+        )
     records = list(_vlrs(file, size, start, vlrs))
     if extended:
         records += _evlrs(file, first_evlr, evlrs)

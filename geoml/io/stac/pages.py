@@ -124,7 +124,7 @@ def _whole(client: Client, reader: StacReader, name: str, parameters: Parameters
             )
         _log.warning("%s, but its count is the same without the filter, so it is taken for complete", short)
     elif end.startswith("repeats"):
-        _log.warning("catalog %s %s; going on with %d items", name, end, len(seen))
+        _log.warning("catalog %s %s; continuing with %d items", name, end, len(seen))
 
 
 def _name(feature: object, page: int, place: int) -> str:

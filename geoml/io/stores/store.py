@@ -87,7 +87,7 @@ def os_failure(path: Path, err: OSError, verb: str = "written") -> GeomlError:
     if err.errno == errno.ENAMETOOLONG:
         return InputError(too_long(path))
     if out_of_memory(err):
-        return TransientError(f"{path}: not {verb}, for there is no memory left; free some")
+        return TransientError(f"{path}: not {verb}: not enough memory; free some")
     return DataError(f"{path}: not {verb} ({err})")
 
 

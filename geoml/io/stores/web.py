@@ -123,7 +123,7 @@ def _translated_errors(url: str, watch: SpeedWatch) -> Iterator[None]:
     try:
         yield
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
-        raise DataError(f"{redact(url)}: no URL that can be asked for") from None
+        raise DataError(f"{redact(url)}: not a usable URL") from None
     except (requests.RequestException, HTTPError, OSError, ValueError) as err:
         if _kind(err) == "SSLCertVerificationError":
             raise DataError(f"{redact(url)}: the server's certificate is not valid") from None

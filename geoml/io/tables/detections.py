@@ -109,14 +109,14 @@ def read_detections(path: str | Path) -> Iterator[Detections]:
 def read_matrices(path: str | Path) -> dict[int, Matrix]:
     """Homographies by frame: rows of frame and nine numbers, row by row of the (3, 3) matrix.
 
-    Raises InputError for a file that is not there, DataError for a row that is none and a frame that is there twice.
+    Raises InputError for a file that is not there, DataError for a row that is none and a frame that appears twice.
     """
     place, found = _there(path, "homographies"), dict[int, Matrix]()
     for line, values in _numbers(place):
         if len(values) != 10 or not whole(values[0]):
             raise DataError(f"{place}: line {line}: {len(values)} numbers; expected a frame and the 9 of a homography")
         if int(values[0]) in found:
-            raise DataError(f"{place}: line {line}: frame {int(values[0])} is there twice")
+            raise DataError(f"{place}: line {line}: frame {int(values[0])} appears twice")
         found[int(values[0])] = np.array(values[1:]).reshape(3, 3)
     if not found:
         raise DataError(f"{place}: no homography in it")

@@ -149,7 +149,7 @@ def place_columns(path: Path, wanted: Sequence[str], usual: Columns) -> Columns:
 
 
 def read_places(path: Path, file: PlaceFile) -> PlaceTable:
-    """Raises InputError for columns that are not there, DataError for a place that stands twice or has no position."""
+    """Raises InputError for columns that are not there, DataError for a place that appears twice or has no position."""
     frame = _places_frame(path)
     if missing := [c for c in file.id if c not in frame]:
         raise InputError(f"places: {path} has no column {listed(missing)}; it has {listed(map(str, frame.columns))}")
@@ -168,7 +168,7 @@ def read_places(path: Path, file: PlaceFile) -> PlaceTable:
         moved = frame.assign(_id=ids, _lon=lonlat[:, 0], _lat=lonlat[:, 1])[count.to_numpy()]
         names = sorted(set(moved["_id"]))
         places = moved.drop_duplicates(["_id", "_lon", "_lat"])["_id"].value_counts()
-        what = "has two positions" if (places > 1).any() else "stands twice"
+        what = "has two positions" if (places > 1).any() else "appears twice"
         raise DataError(
             f"places: {path}: {len(names)} ids come more than once, {names[0]!r} {what}; expected each once"
         )
@@ -240,7 +240,7 @@ def _parsed(column: pd.Series, name: str) -> pd.Series:
         return whole
     with_zone = text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True)
     if with_zone.any() and not with_zone.all():
-        raise DataError(f"{name}: {int(with_zone.sum())} of {len(text)} rows say a zone; expected all or none")
+        raise DataError(f"{name}: {int(with_zone.sum())} of {len(text)} rows have a time zone; expected all or none")
     return whole if with_zone.any() else pd.to_datetime(text, format="ISO8601")
 
 
@@ -257,7 +257,7 @@ def _localised(naive: pd.Series, zone: dt.tzinfo, layout: TableLayout, until: pd
             if lost.any():
                 raise DataError(
                     f"{name}: {int(lost.sum())} local times {words} in {layout.zone} (first {naive[lost].iloc[0]});"
-                    " expected times that say their zone"
+                    " expected times with their zone"
                 )
     return utc
 

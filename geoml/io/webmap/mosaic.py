@@ -48,7 +48,7 @@ LATTICE = 16
 picture, so that a pixel does not depend on its block."""
 STRIP = 512
 """Rows of the picture that are worked on at a time."""
-DOMAIN = ReportLayer("domain", "likeness to the training data", Resampling.nearest, domain.NODATA)
+DOMAIN = ReportLayer("domain", "similarity to the training data", Resampling.nearest, domain.NODATA)
 
 Index = NDArray[np.int64]
 

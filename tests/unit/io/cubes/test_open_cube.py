@@ -285,7 +285,7 @@ def test_a_frame_that_is_cut_short_inside_is_an_error_of_its_step(tmp_path: Path
 @pytest.mark.parametrize(
     ("times", "why"),
     [
-        ([0, 1, 1, 2], "stands twice .1 of 4"),
+        ([0, 1, 1, 2], "appears twice .1 of 4"),
         ([0, 2, 1, 3], "out of order"),
         ([0, 1, 2, 90], "appended in another unit"),
         ([0, 1, 2, 3.6], "out of step"),
@@ -368,7 +368,7 @@ def test_later_times_of_an_axis_say_nothing(tmp_path: Path) -> None:
     path = made.netcdf(tmp_path / "a.nc", frames(), [0, 1, 2, 2])
     noon = dt.datetime(2024, 1, 1, 1, tzinfo=dt.UTC)
     check(open_cube(path, spec("netCDF"), until=noon), frames()[:2])
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="appears twice"):
         open_cube(path, spec("netCDF"))
 
 

@@ -114,7 +114,7 @@ def test_times_appended_in_another_unit_are_refused(tmp_path: Path) -> None:
 
 def test_a_date_twice_is_refused_with_its_count(tmp_path: Path) -> None:
     path = appended(tmp_path / "a.zarr", [2, 3])
-    with pytest.raises(DataError, match=r"time 2024-01-01T02:00:00 stands twice .1 of 5"):
+    with pytest.raises(DataError, match=r"time 2024-01-01T02:00:00 appears twice .1 of 5"):
         open_cube(path, spec("Zarr"))
 
 

@@ -79,7 +79,7 @@ def test_the_wkt_wins_where_the_header_says_so(tmp_path: Path) -> None:
 def test_no_crs_names_the_option(tmp_path: Path) -> None:
     path = tmp_path / "a.laz"
     path.write_bytes(las_bytes(made_points(9), "1.2", 1, crs=None))
-    with pytest.raises(InputError, match=r"a\.laz: says no CRS; name it with --crs") as raised:
+    with pytest.raises(InputError, match=r"a\.laz: has no CRS; give it with --crs") as raised:
         open_source(str(path))
     assert "--vertical" in str(raised.value)
     source = open_source(str(path), "EPSG:32632+5773")

@@ -168,7 +168,7 @@ def test_places_are_points_or_polygons_and_stand_once(tmp_path: Path) -> None:
     found = read_places(tmp_path / "p.parquet", PlaceFile(path="p", id="code"))
     assert found.ids == ("b", "a")
     assert all(shapely.contains_xy(s, *xy) for s, xy in zip(squares, found.lonlat, strict=True))
-    for lons, what in (("13,13", "stands twice"), ("13,13.5", "has two positions")):
+    for lons, what in (("13,13", "appears twice"), ("13,13.5", "has two positions")):
         rows = [f"b,{lon},52" for lon in lons.split(",")]
         (tmp_path / "p.csv").write_text("\n".join(["id,lon,lat", *rows]))
         with pytest.raises(DataError, match=f"'b' {what}"):
