@@ -1,4 +1,4 @@
-"""The steps of a run as plain functions: references in, references out.
+"""The steps of a run as plain functions that take and return references.
 
 `predict` runs them one after the other in this process; the flows run the same ones under Prefect. What passes between
 steps is the output folder and block ids; arrays stay inside a step.
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 def plan(
     recipe: PredictRecipe, out: str | Path | RunStore, dates: Sequence[Sequence[pystac.Item]] | None = None
 ) -> planning.Plan:
-    """Search, check the items and cut the region into blocks; write the plan, or keep an equal one that is there.
+    """Search, check the items and divide the region into blocks; write the plan, or keep an existing one that is equal.
 
     ``dates`` are the items of each date, as a search for the recipe gave them; None searches. Two dates are compared
     on a sample of the region (`geoml.engine.run.sample`). If the package records its training data, a sample is
@@ -227,8 +227,8 @@ def evaluate(
 
 @limits("evaluate")
 def beside_simple(package: str | Path, recipe: str | Path | Mapping[str, object]) -> SimpleComparison:
-    """The held-out scores that a package of classes has in its card, beside those of the best simple method by its
-    recipe and of the commonest class; see `geoml.engine.train.simple`."""
+    """The held-out scores in the card of a package of classes, compared with those of the best simple method on the
+    same recipe and of the most common class; see `geoml.engine.train.simple`."""
     from geoml.engine.train.simple import beside  # scikit-learn
 
     _, parsed = _settled(recipe)
