@@ -82,7 +82,7 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Of a text, or of each text in a list; empty where any will do."""
+        """Of a text, or of each text in a list; empty if any will do."""
         inner = self.schema.get("items", self.schema)
         return tuple(inner.get("enum") or filter(None, [inner.get("const")]))
 

@@ -87,7 +87,7 @@ def plan(
 
 
 def _sampled(made: planning.Plan, items: Sequence[pystac.Item], store: RunStore) -> planning.Plan:
-    """The plan with what samples of its region say, after these were held against the records of its model."""
+    """The plan with what samples of its region say, after these were compared with the records of its model."""
     made = with_sample(made, items, store)
     compare(made, items, store)
     return with_fitted(made, items, store)

@@ -307,7 +307,7 @@ def digest(value: object) -> str:
 def differences(before: Mapping[str, object], now: BaseModel, leave: Iterable[str] = ()) -> str:
     """The fields in which the recipe ``before`` (as plain JSON) differs from ``now``, with both values.
 
-    Nested fields have dots in their names; ``leave`` are names that do not count. Empty where nothing differs.
+    Nested fields have dots in their names; ``leave`` are names that do not count. Empty if nothing differs.
     """
     try:  # fields that came later have their default
         before = type(now).model_validate(before).model_dump(mode="json")
@@ -340,7 +340,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as err:
         raise InputError(f"{path}: cannot be read ({err.strerror}); expected a YAML file") from err
-    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: not UTF-8, or a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: not UTF-8, or an invalid date
         raise InputError(f"{path}: not plain YAML ({' '.join(str(err).split())[:300]})") from err
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a YAML mapping, found {type(value).__name__}")

@@ -92,7 +92,7 @@ class Batches:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """What the device raises inside, as TransientError without memory, and as ModelError when it fails."""
+        """What the device raises inside, as TransientError without memory, and as ModelError if it fails."""
         where = f"{self._model} on {self.device}"
         try:
             yield

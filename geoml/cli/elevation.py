@@ -40,7 +40,7 @@ def elevation(
 
 
 def run_elevation(recipe: ElevationRecipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
-    """Make the heights, and say what was written; what ``run.json`` says."""
+    """Make the heights, and say what was written; the contents of ``run.json``."""
     from geoml import pipeline
     from geoml.cli.predict import outputs
     from geoml.cli.progress import progress_bar

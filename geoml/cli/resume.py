@@ -51,7 +51,7 @@ def command_line() -> str:
 
 
 def _stamp(last: Callable[[], Path] | None) -> tuple[int, int, int] | None:
-    """What tells a file from one that was written in its place; None where there is none."""
+    """What tells a file from one that was written in its place; None if there is none."""
     with suppress(OSError, GeomlError):  # what is wrong with the place is said by the work itself
         if last is not None:
             found = last().stat()

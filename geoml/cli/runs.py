@@ -73,7 +73,7 @@ def runs(
 
 
 def places(folder: Path) -> list[str]:
-    """The runs below a folder of this machine, by name. Raises InputError where there is none."""
+    """The runs below a folder of this machine, by name. Raises InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"out: {folder} is not a folder; expected that of a run, or one with runs below it")
     found = []

@@ -27,7 +27,7 @@ def _to_degrees(crs: str) -> pyproj.Transformer:
 
 
 def footprint(geobox: GeoBox) -> MultiPolygon | None:
-    """The grid's outline in degrees, split at the antimeridian; None where it has none (near a pole)."""
+    """The grid's outline in degrees, split at the antimeridian; None if it has none (near a pole)."""
     height, width = geobox.shape
     t = np.linspace(0, 1, 21)[:-1]
     one, zero = np.ones_like(t), np.zeros_like(t)
@@ -51,7 +51,7 @@ def touches(item: pystac.Item, outline: MultiPolygon | None) -> bool:
 
 
 def area_of(item: pystac.Item) -> MultiPolygon | None:
-    """Where the item says that it is, in degrees; None where it does not."""
+    """Where the item says that it is, in degrees; None if it does not."""
     try:
         if item.geometry:
             return from_geometry(item.geometry)

@@ -38,7 +38,7 @@ class RobustFit:
 def fit(source: NDArray[np.floating], target: NDArray[np.floating], *, within: float = 3.0) -> RobustFit | None:
     """The homography that most matches (N, 2) to (N, 2) agree with, within ``within`` target units.
 
-    None where there is none, or where those that agree do not fix it, such as points on one line. Raises MissingExtra.
+    None if there is none, or where those that agree do not fix it, such as points on one line. Raises MissingExtra.
     """
     cv2 = opencv()
     if len(source) <= NEEDED:

@@ -37,7 +37,7 @@ PIECE = 512
 EVERY = (slice(None), slice(None))
 
 CORNER = 64
-"""Pixels of the corners of a scene in which a quality band is held against the bands."""
+"""Pixels of the corners of a scene in which a quality band is compared with the bands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Look:
     """(y, x) True where the quality band calls it usable; None: all of it."""
 
     def whole(self) -> Observation | None:
-        """All bands; None where the quality band leaves nothing, and then they are not read."""
+        """All bands; None if the quality band leaves nothing, and then they are not read."""
         ok = None if self.clear is None else self.clear.result()
         if ok is not None and not ok.any():
             return None
@@ -96,7 +96,7 @@ class Look:
         return data, valid if ok is None else valid & ok
 
     def first(self, missing: NDArray[np.bool_]) -> FirstLook | None:
-        """Values where they are ``missing`` (y, x), and what counts; None where nothing does.
+        """Values where they are ``missing`` (y, x), and what counts; None if nothing does.
 
         Where a pixel has its values, the quality band alone says whether this item counts too, if it `vouches` for the
         bands; this is a matter of pixel and item, so the count does not depend on how the work is cut.

@@ -182,7 +182,7 @@ def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str
 def within(file: LabelFile, region: shapely.MultiPolygon) -> LabelFile:
     """The labels of which some ground lies in a region in degrees, the others counted.
 
-    Raises NothingFound, InputError where they would lie there with x and y swapped.
+    Raises NothingFound, InputError if they would lie there with x and y swapped.
     """
     shapes = file.frame.geometry.to_numpy()
     shapely.prepare(region)

@@ -12,7 +12,7 @@ from geoml.recipe import Place, When
 
 
 class OwnRecipe(SceneFields):
-    """Images, labels and the column with the class, in the place of a recipe; all else has a default."""
+    """Images, labels and the column with the class, instead of a recipe; all else has a default."""
 
     image: tuple[Place, ...] = Field(default=(), description="GeoTIFF file or URL; repeat for several")
     labels: Place = Field(

@@ -44,7 +44,7 @@ Pixels = tuple[NDArray[np.number], NDArray[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class RasterHeader:
-    """What a file says of itself; ``geobox`` (rows as in the file) is None where it has no place on the Earth.
+    """What a file says of itself; ``geobox`` (rows as in the file) is None if it has no place on the Earth.
 
     ``names`` are the descriptions of its bands, ``itemsize`` the bytes of a pixel of its widest band.
     """

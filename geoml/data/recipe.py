@@ -327,7 +327,7 @@ class RasterRecipe(Frozen, ABC):
 
     @property
     def band_units(self) -> tuple[str | None, ...]:
-        """The unit of each band, None where the recipe does not say it."""
+        """The unit of each band, None if the recipe does not say it."""
         return tuple(self.units.get(b, self.units.get(EVERY)) for b in self.bands)
 
 

@@ -350,7 +350,7 @@ class CycleRecipe(ForecastFrom):
 
 
 def utc(text: str, field: str) -> dt.datetime:
-    """A time in UTC. Raises InputError that names the field for text that is none."""
+    """A time in UTC. Raises InputError that names the field for invalid text."""
     from geoml.io.stac.times import instant  # pystac, which a recipe that is only described does without
 
     try:
@@ -376,7 +376,7 @@ def check_trained(model: str, packages: Sequence[str], simple: Sequence[str]) ->
 
 
 def check_order(split: TimeSplit) -> None:
-    """Raise InputError where a part begins before an earlier one of train, val and test has ended."""
+    """Raise InputError if a part begins before an earlier one of train, val and test has ended."""
     ends = [(a, b, part) for part in ("train", "val", "test") for a, b in sorted(split.of(part))]
     for (_, end, one), (start, _, other) in pairwise(ends):
         if start <= end:
@@ -384,7 +384,7 @@ def check_order(split: TimeSplit) -> None:
 
 
 def check_gaps(split: TimeSplit, step: StepDuration, least: int) -> None:
-    """Raise InputError where two parts are nearer to each other than ``least`` steps: history and longest lead."""
+    """Raise InputError if two parts are nearer to each other than ``least`` steps: history and longest lead."""
     import pandas as pd
 
     gap = pd.DateOffset(months=step.months * least) if step.months else pd.Timedelta(seconds=step.seconds * least)

@@ -65,7 +65,7 @@ def problem(
     mirrored: bool = False,
     stretch: float = STRETCH,
 ) -> str | None:
-    """Why the map of a picture of ``shape`` (rows, columns) cannot be a view of flat ground; None where it can.
+    """Why the map of a picture of ``shape`` (rows, columns) cannot be a view of flat ground; None if it can.
 
     Refused are maps that are not finite, fold the picture (a corner beyond the horizon), mirror it (with ``mirrored``:
     that do not, as where y points north), give a footprint that is not convex or has sides that differ by more than

@@ -41,7 +41,7 @@ _FORMS = re.compile(r"[A-Za-z][\w.-]*:\S+|\d{3,9}|.*\bproj=.*|\w+\s*[\[(].*|\{.*
 
 
 def parse_crs(value: object) -> pyproj.CRS | None:
-    """The CRS that a code, number, WKT, PROJJSON (text or mapping) or PROJ string means; None where it means none."""
+    """The CRS that a code, number, WKT, PROJJSON (text or mapping) or PROJ string means; None if it means none."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, float) and value.is_integer():
@@ -80,7 +80,7 @@ def horizontal(crs: pyproj.CRS) -> pyproj.CRS:
 
 @lru_cache(maxsize=256)
 def with_heights(plane: str, vertical: str | None) -> str:
-    """WKT of the compound of a horizontal and a vertical CRS, or ``plane`` without one. Raises ProjError where they do
+    """WKT of the compound of a horizontal and a vertical CRS, or ``plane`` without one. Raises ProjError if they do
     not go together."""
     if vertical is None:
         return plane

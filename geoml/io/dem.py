@@ -35,7 +35,7 @@ FEET: Final[Mapping[str, Fraction]] = {
 def opened(place: str | Path, field: str) -> Iterator[rasterio.DatasetReader]:
     """The raster of the field of a recipe; what GDAL raises while it is open is a DataError too.
 
-    Raises InputError where there is no such file on this machine and for one without a CRS, DataError for one that
+    Raises InputError if there is no such file on this machine and for one without a CRS, DataError for one that
     cannot be read.
     """
     if is_url(str(place)) or not Path(place).is_file():
@@ -63,7 +63,7 @@ def heights_of(
 
 
 def heights_crs(file: rasterio.DatasetReader) -> pyproj.CRS | None:
-    """The vertical CRS of the heights, in metres; None where it is not said. Of a CRS of three axes it is as
+    """The vertical CRS of the heights, in metres; None if it is not said. Of a CRS of three axes it is as
     `with_heights` writes it."""
     if (upright := _upright(file)) is None:
         return None

@@ -88,7 +88,7 @@ def _placement(transform: Affine, wkt: str, shape: tuple[int, int], own: bool) -
 
 
 def _fitted(dataset: rasterio.DatasetReader, crs: rasterio.crs.CRS | None) -> Affine:
-    """The affine transform through ground control points. Raises DataError where they bend more than `FITS`."""
+    """The affine transform through ground control points. Raises DataError if they bend more than `FITS`."""
     points = dataset.gcps[0]
     at = np.array([[p.col, p.row, 1.0] for p in points])
     to = np.array([[p.x, p.y] for p in points])

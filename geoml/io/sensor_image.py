@@ -45,7 +45,7 @@ class SensorImage:
     def read(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
         """(y, x) float32 of rows and columns of the file, NaN without data.
 
-        Raises DataError for a broken file, TransientError when a server does not answer.
+        Raises DataError for a broken file, TransientError if a server does not answer.
         """
         window = PixelWindow(left, top, right - left, bottom - top)
 

@@ -31,7 +31,7 @@ def software() -> Mapping[str, str]:
 
 
 def item_software(path: Path) -> object:
-    """The ``processing:software`` of the item of a block; None where there is none."""
+    """The ``processing:software`` of the item of a block; None if there is none."""
     try:
         return json.loads(read_small(path) or b"{}")["properties"]["processing:software"]
     except (DataError, ValueError, LookupError, TypeError, RecursionError):

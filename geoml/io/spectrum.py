@@ -49,7 +49,7 @@ Mix = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a name asks for, in nm; ``name`` is empty where it says a wavelength alone."""
+    """What a name asks for, in nm; ``name`` is empty if it says a wavelength alone."""
 
     wavelength: float
     fwhm: float | None = None
@@ -86,7 +86,7 @@ def asked(name: str) -> Asked | None:
 
 
 def range_of(name: str) -> tuple[float, float] | None:
-    """Both ends of a range, in nm; None for a name that is none. Raises InputError for an impossible one."""
+    """Both ends of a range, in nm; None for an invalid name. Raises InputError for an impossible one."""
     found = _RANGE.fullmatch(name)
     if found is None:
         return None
@@ -121,7 +121,7 @@ def check_plausible(wavelengths: Sequence[float], field: str, unit: str) -> None
 
 
 def within(lines: Sequence[SensorBand], low: float, high: float) -> list[SensorBand]:
-    """The lines from ``low`` to ``high`` nm that are not bad, by wavelength. Raises InputError where there is none."""
+    """The lines from ``low`` to ``high`` nm that are not bad, by wavelength. Raises InputError if there is none."""
     inside = [line for line in lines if low <= line.wavelength <= high]
     good = sorted((line for line in inside if not line.bad), key=lambda line: line.wavelength)
     if not good:

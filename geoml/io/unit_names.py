@@ -53,4 +53,4 @@ def _checked(value: object) -> str | None:
 
 
 Unit = Annotated[str | None, BeforeValidator(_checked)]
-"""A field that holds a unit by its name, or None where it is not known."""
+"""A field that holds a unit by its name, or None if it is not known."""

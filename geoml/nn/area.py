@@ -42,7 +42,7 @@ class AreaEstimate:
         return np.stack([np.maximum(self.area - half, 0), self.area + half], 1)
 
     def as_json(self, names: Sequence[str]) -> dict[str, object]:
-        """Plain JSON values by class name, None where there is no estimate."""
+        """Plain JSON values by class name, None if there is no estimate."""
         rows = {
             name: {
                 "area": float(self.area[k]),

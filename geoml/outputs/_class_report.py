@@ -86,7 +86,7 @@ class ClassCounter:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A line of the legend; ``confidence`` is None where no pixel has one."""
+    """A line of the legend; ``confidence`` is None if no pixel has one."""
 
     name: str
     color: str

@@ -109,7 +109,7 @@ class Output:
 
     @cached_property
     def temperature(self) -> float:
-        """Divides the logits, see `geoml.nn.linear_heads.temperature`. Raises InputError where it is not above zero."""
+        """Divides the logits, see `geoml.nn.linear_heads.temperature`. Raises InputError if it is not above zero."""
         found = self.card.made.get(TEMPERATURE, 1.0)
         if not isinstance(found, int | float) or not 0 < found < math.inf:
             raise InputError(f"{self.card.name}: {TEMPERATURE} {found!r}; expected a number above zero")

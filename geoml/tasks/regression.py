@@ -106,7 +106,7 @@ class Task:
 
     @staticmethod
     def check_fit(card: MapCard, recipe: QuantityRecipe) -> None:
-        """Raise InputError where a card and a recipe are of different quantities."""
+        """Raise InputError if a card and a recipe are of different quantities."""
         made = _made(card)
         for name, have, want in (("quantity", made.name, recipe.quantity), ("unit", made.unit, recipe.unit)):
             if have != want:

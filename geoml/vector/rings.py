@@ -32,7 +32,7 @@ class Rings:
 
     @classmethod
     def of(cls, polygons: NDArray[np.object_]) -> Rings:
-        """Take polygons apart. Raises InputError when something else is among them."""
+        """Take polygons apart. Raises InputError if something else is among them."""
         if len(polygons) == 0:
             return cls(np.empty((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64))
         if not (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all():

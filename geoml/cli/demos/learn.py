@@ -20,7 +20,7 @@ def run(out: Path) -> None:
 
 
 def make_recipe() -> LearnRecipe:
-    """Three bands of one day, for want of more."""
+    """Three bands of one day, for lack of more."""
     return LearnRecipe.model_validate({
         "name": "demo-learn",
         "labels": str(shipped() / "demo" / "labels-train.geojson"),

@@ -56,7 +56,7 @@ def parallax(pair: Pair, shared: Overlap) -> Parallax:
     """The correction of the right sensor by tie points over what is ``shared``.
 
     Across the epipolar lines only: constant, or affine where there are tie points enough all over. Deterministic.
-    Raises DataError where too few agree: an RPC of another crop, clouds, water or pictures of different ground.
+    Raises DataError if too few agree: an RPC of another crop, clouds, water or pictures of different ground.
     MissingExtra.
     """
     names = f"{pair.left.name} and {pair.right.name}"

@@ -161,7 +161,7 @@ def _read(
 
 
 def _labels(source: Config, kind: PixelTarget) -> tuple[float, float, float]:
-    """Labels of what stayed, vanished and appeared. Raises InputError for a value that is none."""
+    """Labels of what stayed, vanished and appeared. Raises InputError for an invalid value."""
     named = {"unchanged": source.unchanged, "loss": source.loss, "gain": source.gain}
     unchanged, loss, gain = (kind.label(f"source.{name}", value) for name, value in named.items())
     return unchanged, loss, gain

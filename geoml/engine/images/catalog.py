@@ -102,7 +102,7 @@ class _Before(Frozen):
 
 def _checked(recipe: Asked, scenes: list[FileScene], folder: Path) -> _Before:
     """What the folder will be made of. A file with other contents has its blocks made again; raises InputError where
-    blocks of other images are done, DataError where what was asked before is damaged."""
+    blocks of other images are done, DataError if what was asked before is damaged."""
     told = {name: getattr(recipe, name) for name in SceneFields.model_fields}
     now = _Before(scenes=tuple(_called(s) for s in scenes), told=SceneFields(**told))
     before = read_small(folder / ASKED)

@@ -28,7 +28,7 @@ Call = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Told:
-    """What the files themselves say; None and empty where they do not. ``fixed``: it takes chips of one size only."""
+    """What the files themselves say; None and empty if they do not. ``fixed``: it takes chips of one size only."""
 
     description: str
     channels: int | None = None

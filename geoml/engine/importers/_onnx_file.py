@@ -28,7 +28,7 @@ def all_tensors(message: Any) -> Iterator[Any]:
 
 
 def gives_logits(model: Any) -> str | None:
-    """Have a model end in logits where it ends in probabilities; the operator that made them, None where none does.
+    """Have a model end in logits where it ends in probabilities; the operator that made them, None if none does.
 
     Operators that only move values may follow. What else follows, or else uses the probabilities, leaves all as it is.
     """

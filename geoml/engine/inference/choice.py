@@ -56,7 +56,7 @@ def backend_for(
 ) -> ChosenBackend:
     """The back end of a network for chips of ``size`` pixels a side; ``asked`` is of `asked_of_machine`.
 
-    ``torch_since`` is why ``auto`` stays with PyTorch. Raises ModelError where one that was named does not pass its
+    ``torch_since`` is why ``auto`` stays with PyTorch. Raises ModelError if one that was named does not pass its
     proof, and what making it raises.
     """
     name, device = asked

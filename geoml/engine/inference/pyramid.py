@@ -65,7 +65,7 @@ def on_all_levels(levels: Mapping[int, Network[OwnedOutput]], pixels: Pixels, wi
 
 
 def _found(network: Network[OwnedOutput], factor: int, pixels: Pixels, window: Window) -> Columns:
-    """What a coarser level finds in ``window``; empty where it has no data."""
+    """What a coarser level finds in ``window``; empty if it has no data."""
     there = window.coarser(factor)
     seen = coarser(pixels, network.grid.input_window(there), factor)
     every = (rows.arrays for rows in owned(network, seen, there) if rows.arrays)

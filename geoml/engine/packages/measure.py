@@ -26,7 +26,7 @@ NOISE = 3e-5
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """``radius`` in pixels, None where the output depends on the whole chip; chips start at multiples of ``stride``."""
+    """``radius`` in pixels, None if the output depends on the whole chip; chips start at multiples of ``stride``."""
 
     radius: int | None
     stride: int

@@ -49,7 +49,7 @@ class RunFiles:
     def file(self, name: str) -> Path:
         """The file on this machine, fetched where it lies elsewhere.
 
-        Raises InputError where there is none, TransientError when nobody answers.
+        Raises InputError if there is none, TransientError if nobody answers.
         """
         if self.remote:
             return fetch(self.href(name), "run", LARGEST)

@@ -69,7 +69,7 @@ def mosaic(items: Sequence[pystac.Item], key: str, geobox: GeoBox | None = None)
 
 
 def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
-    """The smallest grid over all blocks, in the CRS of most of them. Raises DataError where an item has none."""
+    """The smallest grid over all blocks, in the CRS of most of them. Raises DataError if an item has none."""
     grids: dict[str, list[GeoBox]] = {}
     for item in items:
         about = item.properties

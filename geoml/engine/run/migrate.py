@@ -1,6 +1,6 @@
 """A series from before tables had parts, brought to the new form with nothing lost.
 
-Its ``collection.json`` is replaced last: until then a run that dies begins anew, from the files that were there.
+Its ``collection.json`` is replaced last: until then a run that dies starts again, from the files that were there.
 """
 
 from __future__ import annotations

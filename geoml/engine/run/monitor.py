@@ -70,7 +70,7 @@ class Scan:
     item_days: dict[str, set[str]] = field(default_factory=dict)
     """The days under which each item was found, by id."""
     gap: str = ""
-    """A sentence about days before the window that no scan had searched; empty where there is none."""
+    """A sentence about days before the window that no scan had searched; empty if there is none."""
     record: ScanRecord = field(default_factory=ScanRecord)
     """Of the scans before."""
     spans: tuple[Span, ...] = ()
@@ -207,14 +207,14 @@ def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
 
 
 def day_out(out: str | Path, day: str) -> str:
-    """The place of the run of one day in a series. Raises DataError where a folder on the way is a link."""
+    """The place of the run of one day in a series. Raises DataError if a folder on the way is a link."""
     if "://" not in str(out):
         within(Path(out), f"{DAYS}/{day}/{STATE}")
     return f"{str(out).rstrip('/')}/{DAYS}/{day}"
 
 
 def follower_of(plan: Plan) -> Follower[Any] | None:
-    """How the features of a series are followed; None where there are none, or nothing keeps its id."""
+    """How the features of a series are followed; None if there are none, or nothing keeps its id."""
     output = output_of(plan.card, plan.recipe)
     return output.follower() if "features.parquet" in output.tables else None
 

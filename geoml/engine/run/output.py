@@ -159,7 +159,7 @@ class BlockWriter:
         return sum(info.size or 0 for info in assets.values())
 
     def _outside(self) -> NDArray[np.bool_] | None:
-        """Valid pixels of the region that are unlike the training data; None where that is not known."""
+        """Valid pixels of the region that are unlike the training data; None if that is not known."""
         return None if self.run.likeness is None else self.valid & (self.run.likeness < domain.OUTSIDE)
 
     def _picture(self, name: str, rgba: NDArray[np.uint8]) -> AssetInfo:

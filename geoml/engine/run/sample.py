@@ -59,7 +59,7 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
     """The plan with what its sample says, which is measured unless the run has it already; writes into the run.
 
     Where dates are compared there always is one, for it also says how the model takes this ground. Raises DataError
-    for dates that are further off each other than ``max_shift``, NothingFound when no pixel of the sample is known on
+    for dates that are further off each other than ``max_shift``, NothingFound if no pixel of the sample is known on
     all dates, and what reading raises.
     """
     if not wanted(plan) and not output_of(plan.card, plan.recipe).changes:

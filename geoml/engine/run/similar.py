@@ -118,7 +118,7 @@ class EmbeddingIndex:
         )
 
     def inside(self, region: MultiPolygon, name: str) -> Sought:
-        """The mean of the pixels whose centres lie inside. Raises InputError where none has data."""
+        """The mean of the pixels whose centres lie inside. Raises InputError if none has data."""
         total, asked, known = np.zeros(int(self.chips.about["width"]), np.int64), 0, 0
         for zone in self.plan.zones:
             for mask, values in self._parts(zone, region):

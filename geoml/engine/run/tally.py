@@ -39,7 +39,7 @@ class Tally:
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     pixels: int = 0
     backend: dict[str, Any] | None = None
-    """What `geoml.engine.inference.choice` says of what ran the network; None where no block was to do."""
+    """What `geoml.engine.inference.choice` says of what ran the network; None if no block was to do."""
 
 
 def is_done(

@@ -154,7 +154,7 @@ def _layer(layer: Layer, values: NDArray[np.number], like: xr.DataArray) -> xr.D
 
 
 def _fit(card: MapCard, frame: Frame) -> dict[str, Any]:
-    """How much of the image is unlike the training data, which is said in the log too; empty where it is not known."""
+    """How much of the image is unlike the training data, which is said in the log too; empty if it is not known."""
     if card.domain is None:
         return {}
     known, unlike = unlike_pixels(card, frame)

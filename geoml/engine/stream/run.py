@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 RECORD = "stream.json"
 SHAPES = 8
-"""Sizes of frames that the record lists, the commonest first."""
+"""Sizes of frames that the record lists, the most common first."""
 
 Progress = Callable[[int], None]
 """Called with the number of frames that have an answer or a reason since the last call."""
@@ -107,7 +107,7 @@ def _require_one(record: dict[str, Any], source: str) -> None:
 def fitting(
     coming: Iterator[Frame | Unread | None], card: MapCard, recipe: StreamRecipe
 ) -> Iterator[Frame | Unread | None]:
-    """The same, once the first frame with data is held against the training data. Raises ModelError as the recipe
+    """The same, once the first frame with data is compared with the training data. Raises ModelError as the recipe
     asks."""
     compared = card.domain is None
     for entry in coming:

@@ -36,7 +36,7 @@ def follow(
     locate: Locate | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Follow what moves through ``source`` (a folder of frames, a film, None where detections are all there is) and
+    """Follow what moves through ``source`` (a folder of frames, a film, None if detections are all there is) and
     write ``out`` and its lines beside it; what is said of it.
 
     ``locate`` finds a frame on the recipe's reference. Both files appear whole or not at all.

@@ -54,7 +54,7 @@ def shorten(model: str | Path, recipe: Frozen, tolerance: float, out: str | Path
 
     ``recipe`` is the one that it was trained by: its val split chooses, its test split is looked at once. ``tolerance``
     is a share of pixels, above 0 and at most 0.05. Raises InputError for a model, recipe or tolerance that this is not
-    for, and for data that cannot tell; ModelError where every smaller radius changes more. Then nothing is written.
+    for, and for data that cannot tell; ModelError if every smaller radius changes more. Then nothing is written.
     """
     if not 0 < tolerance <= MOST:
         raise InputError(f"tolerance: {tolerance}; expected a share above 0 and at most {MOST}")

@@ -73,7 +73,7 @@ class FolderClaim:
             )
 
     def finished(self, kind: type[C]) -> C | None:
-        """The card of the package that this recipe has made there; None where it still has to be trained.
+        """The card of the package that this recipe has made there; None if it still has to be trained.
 
         Raises InputError for the package of another recipe.
         """
@@ -94,7 +94,7 @@ class FolderClaim:
     def take(self, afresh: bool = False) -> Path:
         """Make ``out`` the folder of this recipe, whose training goes on there if it has begun; its state's folder.
 
-        Raises InputError where nothing can be written, DataError for a link in its place.
+        Raises InputError if nothing can be written, DataError for a link in its place.
         """
         try:
             if afresh or not self.begun:

@@ -34,7 +34,7 @@ def private(count: int, threads: int) -> dict[str, object]:
 def credentials(address: str) -> Security:
     """The certificates that Dask's configuration has for the scheduler at ``address``, tcp://… or tls://….
 
-    Raises InputError where ``tls://`` has none that can be loaded, or where the configuration asks for encryption and
+    Raises InputError if ``tls://`` has none that can be loaded, or where the configuration asks for encryption and
     the address has none.
     """
     security = Security()

@@ -31,7 +31,7 @@ DEATHS = 2
 """Workers that a batch may end before its blocks are tried each by itself; one more ends the block."""
 
 RETRIES = 2
-"""Times that a whole batch is tried again after an error that may go away."""
+"""Times that a whole batch is retried after an error that may go away."""
 
 
 @dataclass

@@ -35,7 +35,7 @@ class Used(Protocol):
     longest: dt.timedelta
     """Lead."""
     sha256: str
-    """Of the model's weights; empty where it has none."""
+    """Of the model's weights; empty if it has none."""
 
     def number(self, time: dt.datetime) -> int:
         """Of a step. Raises InputError between steps."""
@@ -46,7 +46,7 @@ class Used(Protocol):
         ...
 
     def at(self, time: dt.datetime) -> str | None:
-        """Hash of the values of a step; None where it is not there."""
+        """Hash of the values of a step; None if it is not there."""
         ...
 
     def missing(self, reference: dt.datetime) -> list[dt.datetime]:

@@ -75,7 +75,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
     """Train by the recipe and write a package to ``out``; one that was stopped goes on.
 
     Raises InputError for a recipe that does not fit its cube, NothingFound without a reference time to train on,
-    DataError for a cube that cannot be read, ModelError when the loss is not finite.
+    DataError for a cube that cannot be read, ModelError if the loss is not finite.
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)

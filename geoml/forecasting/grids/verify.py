@@ -77,7 +77,7 @@ def verified(run: Path, cube: str | None = None, opener: Callable[..., Cube] = o
 def _simple(
     package: Path, card: MapCard, terms: ForecastTerms, frames: CubeFrames, now: int
 ) -> dict[str, Sequence[Floats] | None]:
-    """By method (lead)(1, y, x) in the unit; None where what it is made of is not known."""
+    """By method (lead)(1, y, x) in the unit; None if what it is made of is not known."""
     seen = SeenCube(frames, terms, card.bands[0].mean, card.bands[0].std)
     if frames.step(now) is None and not terms.latest:
         return {"persistence": None}

@@ -68,7 +68,7 @@ def simple_model(
 ) -> tuple[TableForecaster, ForecastCard, PlaceTable]:
     """A model fitted on what is known at the reference time, its card and its places.
 
-    Raises InputError where columns have to be said, NothingFound for too short a table, and what `read_panel` raises.
+    Raises InputError if columns have to be said, NothingFound for too short a table, and what `read_panel` raises.
     """
     if not asked.leads:
         raise InputError(f"leads: none; {asked.model} has no package that says them, expected such as PT1H,PT3H")

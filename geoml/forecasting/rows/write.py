@@ -45,7 +45,7 @@ def write_rows(
 ) -> pa.Table:  # fmt: skip
     """Write the rows of the places that are ``answered`` (by number); the table as written.
 
-    Raises DataError where nothing can be written.
+    Raises DataError if nothing can be written.
     """
     order = sorted(answered, key=lambda k: places.ids[k])
     count, ahead = len(order), len(leads)

@@ -163,7 +163,7 @@ class Density:
     def with_prior(self, log_prior: Callable[[Floats, Floats], Floats]) -> Density:
         """Weights times a prior: ``log_prior(lon, lat)`` gives, for arrays of centres, its log up to a constant.
 
-        The prior is taken as constant over a component. Raises InputError where it leaves a picture no place at all.
+        The prior is taken as constant over a component. Raises InputError if it leaves a picture no place at all.
         """
         prior = np.asarray(log_prior(*sphere.to_lonlat(self.xyz)), np.float64)
         with np.errstate(divide="ignore"):

@@ -58,8 +58,8 @@ def build(name: str, weights: str | None = None) -> Backbone:
     """A backbone by name. ``weights``: None for random ones, ``imagenet``, or the path of a ``.safetensors`` file that
     holds every tensor of it under the names of its library (a whole geoml package of the same backbone fits too).
 
-    Raises InputError for a name or weights that are not known, MissingExtra where the package is not installed,
-    ModelError where the file is damaged or not of this network.
+    Raises InputError for a name or weights that are not known, MissingExtra if the package is not installed,
+    ModelError if the file is damaged or not of this network.
     """
     library, _, architecture = name.partition(":")
     if library == "timm" and architecture:

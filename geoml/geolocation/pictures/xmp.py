@@ -29,7 +29,7 @@ class DamagedXmp(ValueError):
 
 
 def packet(info: Mapping[str | tuple[int, int], object]) -> bytes:
-    """The XMP packet among what Pillow keeps of a picture; empty where there is none."""
+    """The XMP packet among what Pillow keeps of a picture; empty if there is none."""
     data = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     if isinstance(data, tuple | list):
         data = data[0] if data else b""
@@ -37,7 +37,7 @@ def packet(info: Mapping[str | tuple[int, int], object]) -> bytes:
 
 
 def position(data: bytes) -> tuple[float, float] | None:
-    """(lon, lat) in degrees, NaN where a value is not an angle; None where the packet has no position.
+    """(lon, lat) in degrees, NaN where a value is not an angle; None if the packet has no position.
 
     Raises DamagedXmp.
     """

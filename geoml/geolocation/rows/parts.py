@@ -53,7 +53,7 @@ class RowParts:
         return len(self._where)
 
     def add(self, keys: Sequence[bytes], rows: Sequence[Row]) -> None:
-        """Write a part. Raises DataError when it cannot be written."""
+        """Write a part. Raises DataError if it cannot be written."""
         number = self._last + 1
         values = [{**row, "key": key} for key, row in zip(keys, rows, strict=True)]
         with atomic(self._path(number)) as temporary:

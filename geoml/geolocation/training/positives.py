@@ -89,7 +89,7 @@ class Positive:
 def positives(stack: DateStack, side: int, step: int | None = None) -> list[Positive]:
     """Every tile of ``side`` pixels, ``step`` apart (by default its side), that is valid at two dates or more.
 
-    Raises NothingFound where there is none, InputError for a side below 8 or a step below 1.
+    Raises NothingFound if there is none, InputError for a side below 8 or a step below 1.
     """
     step = step or side
     if side < 8 or step < 1:

@@ -69,7 +69,7 @@ class FoundClass(_Record):
 
     @property
     def precision(self) -> float | None:
-        """From the threshold on; None where nothing was found."""
+        """From the threshold on; None if nothing was found."""
         return self.hits / self.found if self.found else None
 
     @property

@@ -85,7 +85,7 @@ def describe(domain: Mapping[str, Any] | None) -> str:
 
 
 def described(run: Mapping[str, Any]) -> str:
-    """As `describe`, of what ``run.json`` says; "" where its model learnt nothing that data could be unlike."""
+    """As `describe`, of the contents of ``run.json``; "" where its model learnt nothing that data could be unlike."""
     return describe(run.get("domain")) if run.get("model", {}).get("learnt", True) else ""
 
 

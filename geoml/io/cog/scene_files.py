@@ -209,7 +209,7 @@ def _plain(text: str | None) -> str | None:
 
 
 def _bands(group: Sequence[RasterFile], told: SceneFields) -> tuple[tuple[str | None, ...], ...]:
-    """The names of each file's bands. Raises InputError where they are not known or do not fit."""
+    """The names of each file's bands. Raises InputError if they are not known or do not fit."""
     count = sum(len(f.names) for f in group)
     where = redact(Path(group[0].href).name)
     if not told.bands:
@@ -256,7 +256,7 @@ def _unique(names: list[str], groups: Sequence[Sequence[RasterFile]]) -> list[st
 
 
 def _dated(group: Sequence[RasterFile], told: str | None, field: str) -> tuple[dt.datetime | None, str]:
-    """When a scene was taken, by the option, the tags of its files or their names; None where nobody says it.
+    """When a scene was taken, by the option, the tags of its files or their names; None if nobody says it.
 
     Raises InputError for files of one scene that say days apart.
     """
@@ -303,7 +303,7 @@ def _noon(text: str) -> dt.datetime | None:
 
 
 def _read(found: str | re.Match[str]) -> dt.datetime | None:
-    """The time of a tag or of a part of a name; None for what is none."""
+    """The time of a tag or of a part of a name; None for anything else."""
     try:
         if isinstance(found, str):
             text = re.sub(r"^(\d{4}):(\d\d):(\d\d)\b", r"\1-\2-\3", found.strip())  # as TIFF writes it

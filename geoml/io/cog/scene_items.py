@@ -82,7 +82,7 @@ def footprint(scenes: Sequence[FileScene]) -> MultiPolygon:
 
 
 def shared_ground(scenes: Sequence[FileScene]) -> MultiPolygon:
-    """The ground that all of the scenes cover, in degrees. Raises InputError where there is none."""
+    """The ground that all of the scenes cover, in degrees. Raises InputError if there is none."""
     found = polygons_of(shapely.intersection_all([footprint([s]) for s in scenes]))
     if found.is_empty:
         raise InputError(f"image: {' and '.join(s.name for s in scenes)} show no common ground")

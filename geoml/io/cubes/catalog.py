@@ -72,7 +72,7 @@ def item_id(cube: Cube, step: int) -> str:
 
 
 def pixels_of(cube: Cube, step: int) -> str | None:
-    """SHA-256 of the grid and the values of a step, as ``geoml:pixels`` of its item has it; None where no value is
+    """SHA-256 of the grid and the values of a step, as ``geoml:pixels`` of its item has it; None if no value is
     known. Raises what `Cube.read` raises."""
     known = False
 
@@ -193,7 +193,7 @@ def _hashed(cube: Cube, strips: Iterable[NDArray[np.float32]], writer: CogWriter
 
 
 def _asset(path: Path, key: str) -> dict[str, Any]:
-    """The asset of an item that was written before; empty where there is none that is whole."""
+    """The asset of an item that was written before; empty if there is none that is whole."""
     try:
         asset = json.loads(read_small(path, LARGEST_ITEM) or b"{}")["assets"][key]
         return dict(asset) if {"href", "file:size", "geoml:pixels"} <= asset.keys() else {}

@@ -95,7 +95,7 @@ def inside(root: Path, key: str) -> Path:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A file of metadata, empty where it is not there."""
+    """A file of metadata, empty if it is not there."""
     text = read_small(path, MAX_META)
     if text is None:
         return {}

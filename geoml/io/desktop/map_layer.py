@@ -76,7 +76,7 @@ class Mosaic:
 
     plane: Plane
     suffix: str
-    """Behind the name of a layer; empty where there is one plane."""
+    """Behind the name of a layer; empty if there is one plane."""
     ids: Sequence[str]
     windows: Sequence[Window]
 

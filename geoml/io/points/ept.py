@@ -46,7 +46,7 @@ Node = tuple[NodeKey, int]
 
 @dataclass(frozen=True)
 class EptDocument:
-    """What ``ept.json`` says."""
+    """Contents of ``ept.json``."""
 
     count: int
     bounds: tuple[float, float, float, float]

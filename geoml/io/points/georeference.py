@@ -187,7 +187,7 @@ def _key_unit(code: int | None) -> Fraction | None:
 
 
 def check_place(crs: str, bounds: tuple[float, float, float, float], item: tuple[float, ...] | None = None) -> None:
-    """Raises InputError where points in metres of ``crs`` lie far outside its area of use, or outside their item.
+    """Raises InputError if points in metres of ``crs`` lie far outside its area of use, or outside their item.
 
     ``bounds``: left, bottom, right, top; ``item``: west, south, east, north in degrees. Feet that are read as metres,
     and a zone or country by mistake, lie far away; a survey that goes over the edge of a zone does not: what lies

@@ -199,7 +199,7 @@ def _text(value: bytes) -> str:
 
 
 def _check_extra_bytes(header: LasHeader) -> None:
-    """Raises DataError when more extra bytes are described than a point has."""
+    """Raises DataError if more extra bytes are described than a point has."""
     data = header.record("LASF_Spec", 4)
     if data is None:
         return

@@ -193,7 +193,7 @@ def groups(found: Sequence[Chunk], record_bytes: int, size: int = GROUP) -> Iter
 
 
 def check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
-    """Raises DataError where a chunk in layers (formats 6 to 10) contradicts its own size, or the count of its table.
+    """Raises DataError if a chunk in layers (formats 6 to 10) contradicts its own size, or the count of its table.
 
     After its first point such a chunk has its count and the sizes of its layers (LASzip 3), which are believed when it
     is decoded.

@@ -27,7 +27,7 @@ from geoml.io.report.counts import COUNTS, SIDE, SKETCH, observed_of, sketch_of
 from geoml.io.report.part import CountTaker, ReportLayer
 
 MANY = 1000
-"""Blocks from which on their files are not opened: no more than some 45 pixels of the page lie along a side of one."""
+"""Blocks from which on their files are not opened: at most some 45 pixels of the page lie along a side of one."""
 BATCH = 4096
 """Blocks in memory at a time."""
 STRIP = 64

@@ -43,7 +43,7 @@ class SpectralBand:
     asked: spectrum.Asked | None = None
     """By wavelength; None: by name."""
     mix: spectrum.Mix = ()
-    """Bands of the file and their weights; empty where only the file can say it."""
+    """Bands of the file and their weights; empty if only the file can say it."""
     bad: bool = False
     """It has no data: by the file's list of bad bands, or nowhere in the file."""
     seen: bool = False
@@ -97,7 +97,7 @@ class MaskSpec:
 def sign(spec: BandSpec, *, fresh: bool = False) -> str:
     """The href to read now, signed where the catalog asks for it. Call it just before a read; ``fresh`` after a 403.
 
-    Raises TransientError when the signing service does not answer, DataError when it refuses.
+    Raises TransientError if the signing service does not answer, DataError if it refuses.
     """
     return sign_href(spec.href, spec.sign, fresh=fresh) if spec.sign else spec.href
 
@@ -129,7 +129,7 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
 def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec | None:
     """The quality band that the profile names, with no scale and no offset; None when the profile has none.
 
-    Raises DataError when the item lacks the asset: unmasked clouds would pass for ground.
+    Raises DataError if the item lacks the asset: unmasked clouds would pass for ground.
     """
     rule = profile.mask
     if rule is None:
@@ -333,12 +333,12 @@ def _declared(asset: pystac.Asset) -> list[dict[str, object]]:
 
 
 def _first(values: Mapping[str, object], *keys: str) -> Any:
-    """The value of the first key that has one; None where none has."""
+    """The value of the first key that has one; None if none has."""
     return next((values[k] for k in keys if values.get(k) is not None), None)
 
 
 def _gsd(*candidates: object) -> float | None:
-    """The first that is a length in metres; None where none is."""
+    """The first that is a length in metres; None if none is."""
     for value in candidates:
         with suppress(TypeError, ValueError, OverflowError):
             if isinstance(value, int | float | str) and not isinstance(value, bool) and 0 < float(value) < math.inf:

@@ -24,7 +24,7 @@ class ItemSummary:
         self.ids: list[str] = []
         self.asked = self.valid = 0
         self.unlike: int | None = 0
-        """None where a block does not say it."""
+        """None if a block does not say it."""
         self.codes: set[str] = set()
         self.software: list[object] = []
         """``processing:software`` of each block; equal ones are one object."""

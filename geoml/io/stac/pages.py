@@ -163,7 +163,7 @@ def _page(reader: StacReader, request: Request, patience: int | None) -> Documen
 
 
 def _next(page: Document, now: Request) -> Request | None:
-    """What the page's next link asks for; None where there is none."""
+    """What the page's next link asks for; None if there is none."""
     links = page.get("links")
     following = [k for k in links if isinstance(k, dict) and k.get("rel") == "next"] if isinstance(links, list) else []
     link = next((k for k in following if isinstance(k.get("href"), str) and k["href"].strip()), None)

@@ -64,7 +64,7 @@ def _below(href: str, day: str) -> str:
 
 
 def read_series(path: Path) -> dict[str, Any]:
-    """A JSON object of a series; empty where there is none. Raises DataError for a damaged one."""
+    """A JSON object of a series; empty if there is none. Raises DataError for a damaged one."""
     try:
         if (body := read_small(path)) is None:
             return {}

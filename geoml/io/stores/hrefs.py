@@ -132,7 +132,7 @@ def _from_path(path: Path, shown: str, root: Path | None) -> str:
 
 
 def check_host(host: str, shown: str, *, look_up: bool = True) -> None:
-    """Raises InputError when ``host`` is or resolves to an address that is not public."""
+    """Raises InputError if ``host`` is or resolves to an address that is not public."""
     if not host or not re.fullmatch(r"[A-Za-z0-9._:\[\]%-]+", host):
         raise InputError(f"href: {shown!r} has no plain host name")
     try:

@@ -122,7 +122,7 @@ def within(root: Path, name: str) -> Path:
 
 
 def read_small(path: Path, limit: int = SMALL) -> bytes | None:
-    """The content of a small file that somebody else may have put there; None when there is none.
+    """The content of a small file that somebody else may have put there; None if there is none.
 
     Raises DataError for what is not a regular file (a link, a pipe, a device: nothing is waited for), for more than
     ``limit`` bytes, and for one that cannot be read. Memory is that of what is there.
@@ -149,7 +149,7 @@ def read_small(path: Path, limit: int = SMALL) -> bytes | None:
 
 
 def stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is written anew: its number, size and time; None where there is none."""
+    """What changes when a file is written again: its number, size and time; None if there is none."""
     try:
         now = path.stat()
     except (OSError, ValueError):
@@ -191,7 +191,7 @@ def write_bytes(path: Path, body: bytes) -> None:
 def write_json(path: Path, obj: object) -> None:
     """Write ``obj`` as JSON, atomically and the same for equal objects: sorted keys, two spaces, UTF-8.
 
-    Raises InputError when the object is not JSON (NaN and infinity are not), DataError when it cannot be written.
+    Raises InputError if the object is not JSON (NaN and infinity are not), DataError if it cannot be written.
     """
     try:
         text = json.dumps(obj, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -214,7 +214,7 @@ def _capped(handle: int, limit: int) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits. Raises DataError when it cannot be read."""
+    """SHA-256 of a file as 64 hexadecimal digits. Raises DataError if it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """One HTTP request, with a least speed and a largest size, that follows no redirect and goes to no private address.
 
-Everything that geoml reads over HTTP goes through `fetch`; its callers decide what is tried again (`back_off`) and
+Everything that geoml reads over HTTP goes through `fetch`; its callers decide what is retried (`back_off`) and
 where a redirect may lead (`redirect_target`).
 """
 

@@ -88,7 +88,7 @@ def read_panel(
     path: Path, layout: TableLayout, places: PlaceTable | None = None, until: pd.Timestamp | None = None,
     phase: int | None = None,
 ) -> TimePanel:  # fmt: skip
-    """A table with what is known at ``until`` (UTC); ``phase`` is that of the axis, by default the commonest.
+    """A table with what is known at ``until`` (UTC); ``phase`` is that of the axis, by default the most common.
 
     Raises InputError for columns that are not there and times without a zone, DataError, naming column and count, for
     times that are none, do not exist or come twice in their zone, or are off the axis; for two rows of a place and
@@ -137,7 +137,7 @@ def read_panel(
 
 def place_columns(path: Path, wanted: Sequence[str], usual: Columns) -> Columns:
     """The columns of a file of places whose ids are among the wanted: ``usual`` where it has these, else the one with
-    most of them. Raises InputError where none has any."""
+    most of them. Raises InputError if none has any."""
     frame = _places_frame(path)
     names = [c for c in frame.columns if c != "geometry"]
     ways = [*([usual] if set(usual) <= set(names) else []), *((str(c),) for c in names)]

@@ -96,7 +96,7 @@ def mosaic(
     """The picture of the ``drawn`` layers, with pixels of ``gsd`` metres or, where those are too many, larger ones.
 
     Of blocks without files (`BlockRows`) it is made of their sketches, with pixels of about the squares of these
-    (`sketch_metres`). Layers of which nothing is known are left out; None where there is nothing, or nothing that web
+    (`sketch_metres`). Layers of which nothing is known are left out; None if there is nothing, or nothing that web
     Mercator shows. Raises DataError for a damaged table of blocks.
     """
     sheet = mercator(_outlines(blocks), sketch_metres(blocks, gsd) or gsd)
