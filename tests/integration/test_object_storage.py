@@ -419,7 +419,7 @@ def test_what_is_not_there_or_not_allowed(
         geoml.predict(recipe(inputs), url)
     assert objects(url) == {"letter.txt": b"mine"}
     geoml.predict(recipe(inputs), f"{url}-b")
-    with pytest.raises(InputError, match="another recipe"):
+    with pytest.raises(InputError, match="a different recipe"):
         geoml.predict(recipe(inputs, tta=True), f"{url}-b")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
     for wrong in (lambda: geoml.predict(recipe(inputs), f"{url}-c"), lambda: cards.read_any(f"{inputs}/model")):

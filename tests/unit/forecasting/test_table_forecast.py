@@ -129,7 +129,7 @@ def test_an_old_value_is_said_to_be_old(place: Path, tmp_path: Path) -> None:
         ({"reference_time": "2024-02-10T12:20Z"}, "reference-time: .* between steps"),
         ({"reference_time": "soon"}, "reference-time: 'soon'"),
         ({"model": "damped", "variable": "pm", "step": "PT1H"}, "leads: none"),
-        ({"model": "damped", "leads": "PT1H", "variable": "pm"}, "step: say that"),
+        ({"model": "damped", "leads": "PT1H", "variable": "pm"}, "step: not given"),
         ({"model": "damped", "leads": "PT1H", "step": "PT1H"}, "variable: .* has pm, wind"),
         ({"model": "dampd"}, "model: 'dampd' is not known"),
         (

@@ -89,7 +89,7 @@ def test_no_crs_names_the_option(tmp_path: Path) -> None:
 
 def test_feet_without_a_word_on_heights_are_refused(tmp_path: Path) -> None:
     path = with_keys(tmp_path / "a.las", (3072, 2903), x=1_639_600.0, y=1_454_500.0)
-    with pytest.raises(InputError, match="says the unit of heights; name it with --vertical"):
+    with pytest.raises(InputError, match="the unit of heights is unknown; give it with --vertical"):
         open_source(str(path))
     assert open_source(str(path), vertical="m").z == 1
     assert open_source(str(path), vertical="ft").z == Fraction(3048, 10000)
