@@ -222,7 +222,7 @@ def test_the_page_says_how_far_it_can_be_trusted(by_encoder: tuple[Path, str]) -
     page, card = (out / "report.html").read_text(), cards.read(out / "model", MapCard)
     for title in ("How far it can be trusted", "Learning curve", "Outside of what was taught", "Disagreement"):
         assert title in page
-    assert "no accuracy of the map" in page
+    assert "not the accuracy of the map" in page
     assert "<b>(this map)</b>" in page
     for row in card.scores["learnt"]["rows"]:
         assert row["name"] in page
