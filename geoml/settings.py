@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     )
     backend: str = Field(
         default="torch",
-        description="what runs networks: torch; openvino, onnx or tensorrt (extras of those names); aotinductor; or"
+        description="back end for networks: torch; openvino, onnx or tensorrt (extras of those names); aotinductor; or"
         " auto: the fastest that passes its proof; docs/backends.md",
     )
     devices: int = Field(
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     )
     public_url: str | None = Field(
         default=None,
-        description="where people find what is written, as FOLDER=URL, such as /data/runs=https://maps.example.org/runs:"
+        description="public address of outputs, as FOLDER=URL, such as /data/runs=https://maps.example.org/runs:"
         " flows link reports below FOLDER (or s3://bucket/prefix) by it",
     )
     lease: float = Field(

@@ -95,10 +95,10 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
 @command(models, "new")
 def models_new(
     architecture: Annotated[str, typer.Argument(help="cva, image_difference, ir_mad, index_{difference,crossing}")],
-    bands: Annotated[list[str], typer.Option("--bands", help="common names, as red,nir")],
+    bands: Annotated[list[str], typer.Option("--bands", help="common names, such as red,nir")],
     gsd: Annotated[float, typer.Option("--gsd", help="metres")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
-    config: Annotated[list[str] | None, typer.Option("--config", help="key=value, for each option")] = None,
+    config: Annotated[list[str] | None, typer.Option("--config", help="key=value; repeat for each option")] = None,
 ) -> None:
     """Write the package of a model that needs no training: its parameters are estimated on the pixels of each run.
 

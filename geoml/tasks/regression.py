@@ -47,7 +47,7 @@ class QuantityRecipe(RasterRecipe):
     )
     dtype: Literal["int16", "float32"] = Field(default="int16", description="data type of the COGs")
     loss: Literal["crps", "gaussian"] = Field(
-        default="crps", description="in geoml/nn/quantity_losses.py: all quantiles alike, or the likelihood"
+        default="crps", description="in geoml/nn/quantity_losses.py: all quantiles equally, or the likelihood"
     )
 
     @property
