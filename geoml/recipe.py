@@ -1,4 +1,6 @@
-"""Recipes: one run, frozen, readable as YAML, hashed; what changes the result and nothing of the machine."""
+"""Recipes: one run, frozen, readable as YAML, hashed; everything that changes the result and nothing about the
+machine.
+"""
 
 from __future__ import annotations
 

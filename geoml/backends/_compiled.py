@@ -1,4 +1,4 @@
-"""Networks that a library runs after a conversion: what its back end does beside calling the library.
+"""Networks that a library runs after a conversion: what its back end does besides calling the library.
 
 A program is converted for one shape of chips, so that nothing of it hangs on a size that it has not seen; images are
 padded to the network's stride here, whatever the architecture says it takes. It is compared with PyTorch before its

@@ -1,4 +1,4 @@
-"""PyTorch: where a network runs, in which precision, how it is made ready, and what happens when memory ends."""
+"""PyTorch: where a network runs, in which precision, how it is prepared, and what happens when memory runs out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One item on a grid: what its quality band says first, then no more of its bands than is asked for."""
+"""One item on a grid: its quality band first, then only the bands that are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where what is seen moves, from step to step, and what a frame becomes when it moves on: advection of rain or cloud.
+"""Motion from step to step, and the frame moved on by it: advection of rain or cloud.
 
 Motion is fitted once on whole frames: dense optical flow (DIS, Kroeger et al. 2016, https://arxiv.org/abs/1603.03590,
 by OpenCV) between neighbouring steps, averaged where there is something to see and spread smoothly from there. A frame

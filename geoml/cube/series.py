@@ -1,4 +1,4 @@
-"""Steps of a place with their context: what a model that asks for months, place and looks is given, checked."""
+"""Steps of a place with their context: the checked months, place and looks of a model that needs them."""
 
 from __future__ import annotations
 

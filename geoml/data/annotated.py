@@ -1,4 +1,4 @@
-"""Annotations on their image: edges of pixels from what a recipe declares, and all that contradicts it."""
+"""Annotations on their image: pixel edges as the recipe declares them, and everything that contradicts it."""
 
 from __future__ import annotations
 

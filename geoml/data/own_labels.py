@@ -1,4 +1,4 @@
-"""A training recipe from an image and drawn labels: classes, split, grid and what a small training needs."""
+"""A training recipe from an image and drawn labels: classes, split, grid and settings for a small training."""
 
 from __future__ import annotations
 

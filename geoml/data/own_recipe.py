@@ -1,4 +1,4 @@
-"""What `geoml train` is asked for over files that somebody has: an image and a file of labels."""
+"""Options of `geoml train` for your own files: an image and a file of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is in train, val and test; and the check that no ground is in two of them.
+"""Which scenes are in train, val and test, and the check that no ground is in two of them.
 
 Random splits of neighbouring or repeated images measure memory, not skill: the official train and val lists of a data
 set with three years of the same places may share nearly all of their ground. So ground is asked here, not file names.

@@ -1,4 +1,4 @@
-"""What a task learns from: how labels are made of what a source reads, and go with the image through chips.
+"""What a task learns from: how labels are made from a source, and follow the image through chips.
 
 The target of one scene is a plain array whose meaning only its `Target` knows: class indices, metres, boxes. Sources,
 chips and the training loop call what stands here and look into no target themselves.

@@ -1,4 +1,4 @@
-"""What a run is asked for heights: from which points or pair, by which ground filter, above which datum."""
+"""Options of a run for heights: from which points or pair, by which ground filter, above which datum."""
 
 from __future__ import annotations
 

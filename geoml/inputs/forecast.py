@@ -1,4 +1,4 @@
-"""The steps of a forecast: those up to the reference time, and what the last one becomes as it moves on.
+"""The steps of a forecast: those up to the reference time, and the last one moved on in time.
 
 Every ``datetime`` of the recipe is a step, an instant or a range about it, one step apart, and the last one is the
 reference time: what comes after it is never read. Every step keeps its own mask. Where the model sees what was last

@@ -1,4 +1,4 @@
-"""A series: many dates (steps), each with its own mask. One look without data is not no look.
+"""A series: many dates (steps), each with its own mask. A look without data still counts as a step.
 
 Every ``datetime`` of the recipe is a step: a range with both ends, earlier ones first. A pixel is mapped where any step
 has data, and the count of valid observations is that of its looks. A step without any item is one without looks.

@@ -1,4 +1,4 @@
-"""Which software made a block: its item says it, and a run counts its blocks by it."""
+"""Which software made a block: recorded in its item, and counted over the blocks of a run."""
 
 from __future__ import annotations
 

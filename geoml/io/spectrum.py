@@ -1,4 +1,4 @@
-"""Bands by wavelength: how they are asked for, which band of a sensor answers, and how bands become another's.
+"""Bands by wavelength: how they are requested, which band of a sensor matches, and how bands are resampled.
 
 A name of a band may say a wavelength: ``650nm`` is the band that holds it, ``842nm/115nm`` a band of that full width at
 half maximum, which narrower ones are weighted to. ``red@665nm/30nm`` is the band of that name, and where there is none

@@ -1,4 +1,4 @@
-"""Units of bands: what is the same, and what can be made of what. Their names: `geoml.io.unit_names`.
+"""Units of bands: which are the same, and which convert to which. Their names: `geoml.io.unit_names`.
 
 A unit is that of physical values (number * scale + offset). Words that are not in the vocabulary are units of their
 own: the same word is the same unit. Conversions are exact definitions; nothing is guessed from values.

@@ -1,4 +1,4 @@
-"""What the page of a run shows of classes: their map and areas, and what stands beside them."""
+"""The report of classes: their map, areas and the layers beside them."""
 
 from __future__ import annotations
 

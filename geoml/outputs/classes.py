@@ -1,4 +1,4 @@
-"""Classes: every pixel gets one class of a closed list, and beside it how sure the model is.
+"""Classes: every pixel gets one class of a closed list, and the model's confidence.
 
 Raw output are logits (B, K, y, x); index k means ``card.classes[k]``. What leaves the device are small integers only:
 a probability of 1 is stored as 250. No other file knows that number: readers take scale and nodata from the COG, or

@@ -1,4 +1,4 @@
-"""What tasks of classes share: weights by what is labelled, and scores of whole pieces with a name for each class."""
+"""Shared by tasks with classes: class weights from the labels, and scores of whole pieces with a name per class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the card of a detector says of its scores and counts, by what it found on the validation split."""
+"""The record of scores and counts in the card of a detector, from the validation split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks of the common loop share: it trains and scores them, and most have no more to say than their metrics."""
+"""Shared by tasks of the common loop, which trains and scores them; most only define their metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An encoder of series, trained without labels on what a search finds; for `geoml learn`, `geoml embed`, or to go on.
+"""An encoder of series, trained without labels on search results, for `geoml learn`, `geoml embed` or more training.
 
 How it learns is `geoml.engine.learn.pretrain`.
 """

@@ -1,4 +1,4 @@
-"""Terrain, surface, height and what they rest on, of the points of a window.
+"""Terrain, surface, height and their support, from the points of a window.
 
 Everything is decided by the points within `halo` metres, so any block that is read with that much around it has the
 same bytes as the whole cloud.

@@ -1,4 +1,4 @@
-"""Source ``point_change``: what appeared or vanished between two dates, from points that were marked on each.
+"""Source ``point_change``: what appeared or vanished between two dates, from points marked on each.
 
 See `Config` for the rules. Made for trees: annotators mark the same crown a few metres apart
 from year to year, so a lone point near one of the other date says nothing, and is not known.

@@ -1,4 +1,4 @@
-"""What a terrain is worth between its points: some are left out, at random and as whole squares, and looked for.
+"""Accuracy of a terrain between its points: some are left out, at random and as whole squares, and predicted.
 
 Points left out at random have neighbours of the same scan line, and flatter by a factor of two to four; squares say
 what a gap costs. Both are drawn by a hash of places, so neither the order of points nor the extent of a cloud counts.

@@ -1,4 +1,4 @@
-"""What comes after the blocks of a run: check points, classes written back, and files that were left out.
+"""After the blocks of a run: check points, classes written back, and files that were left out.
 
 These belong to the clouds and options that they were made of: `forget_older` removes those of others before the run.
 """

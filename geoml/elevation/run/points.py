@@ -1,4 +1,4 @@
-"""Make ready what a run over blocks needs for heights from points: a catalog of the files, a package, and its recipe.
+"""Prepare a run over blocks for heights from points: a catalog of the files, a package, and its recipe.
 
 Files are opened for their headers only. The catalog lies in the folder of the run and names each file where it is.
 """

@@ -1,4 +1,4 @@
-"""What a run is asked for: a recipe over a catalog, or over files that somebody has."""
+"""Options of a run: a recipe over a catalog, or over your own files."""
 
 from __future__ import annotations
 

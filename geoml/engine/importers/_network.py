@@ -1,4 +1,4 @@
-"""What imports of networks share: the card from files and options, the export, and the comparison with the original."""
+"""Shared by imports of networks: the card from files and options, the export, and the comparison with the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at, and changed, in the file of an ONNX network before its operators are computed."""
+"""Checks and changes of an ONNX file before its operators are computed."""
 
 from __future__ import annotations
 

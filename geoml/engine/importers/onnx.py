@@ -1,4 +1,4 @@
-"""An ONNX file: its graph becomes a torch program, compared with what ONNX Runtime makes of the file.
+"""An ONNX file: its graph becomes a torch program, compared with the output of ONNX Runtime.
 
 https://onnx.ai; the extra ``onnx``. Operators outside of a list are refused by name, and so are weights in other
 files, of which ONNX knows paths. A last Sigmoid or Softmax is left out, for a package gives logits. Where the graph

@@ -1,4 +1,4 @@
-"""Things that are larger than a network sees: it looks at coarser pixels too, and what all levels find is one answer.
+"""Objects larger than a network sees: it also runs on coarser pixels, and the results of all levels are merged.
 
 Level k of a pyramid has pixels k times as wide as those of the plane, on a lattice that begins at the plane's own
 origin, so that no level hangs on how the work was cut. Which level speaks of which size is the output's business, as in

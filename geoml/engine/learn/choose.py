@@ -1,4 +1,4 @@
-"""Which head on which features: chosen by cross-validation over ground, and what it is worth beside simple methods."""
+"""Which head on which features: chosen by cross-validation over ground, and compared with simple methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learn a map of land cover from few labels: a recipe in, a package with what it is worth out."""
+"""Learn a map of land cover from few labels: from a recipe to a package with its scores."""
 
 from __future__ import annotations
 

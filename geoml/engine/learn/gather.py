@@ -1,4 +1,4 @@
-"""What is learnt from: the pixels of labels and a sample of the region's others, with the features of each.
+"""Training data: the pixels of labels and a sample of the region's other pixels, with the features of each.
 
 Pixels are read as a map of the region reads them, and only windows with labels; the encoder sees nothing else of them.
 """

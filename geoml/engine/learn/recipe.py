@@ -1,4 +1,4 @@
-"""The recipe of `geoml learn`: labels, where their images are, and what is learnt from them."""
+"""The recipe of `geoml learn`: labels, where their images are, and what to learn from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of somebody who brings a network, as options of ``geoml models import``. Needs no torch."""
+"""Facts about a network that a user imports, as options of ``geoml models import``. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that say how alike pixels are, for stereo: read from safetensors, or from the weights of ``mccnn``."""
+"""Networks that measure how similar pixels are, for stereo: from safetensors, or from the weights of ``mccnn``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers of a run as lazy arrays: one mosaic over its blocks, with what its STAC items say of the values.
+"""The layers of a run as lazy arrays: one mosaic over its blocks, with the metadata of its STAC items.
 
 odc-stac reads; what it leaves to its caller is here: one grid over all blocks, scale and offset, and attributes that
 follow the CF conventions (https://cfconventions.org, flags in section 3.5).

@@ -1,4 +1,4 @@
-"""The CRS of a run that asks for that of its data: what the items say, else their files."""
+"""The CRS of a run that uses that of its data: from the items, else from their files."""
 
 from __future__ import annotations
 

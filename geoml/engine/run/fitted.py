@@ -1,4 +1,4 @@
-"""What is measured on the region before its blocks are run, since it must be the same in all: what embeddings are
+"""Measurements on the region before its blocks are run, since they must be the same in all: what embeddings are
 stored by, and how far things move.
 
 Embeddings are of a sample. Its squares are those that a run is compared with its model on, see

@@ -1,4 +1,4 @@
-"""What ran the network of a run: blocks say it in their items, and a run says it of all of them."""
+"""Which back end ran the network: recorded in the items of blocks, and summarised for the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a run: the items found, the blocks to do and the hash that says when a block is done.
+"""The plan of a run: the items found, the blocks to do and the hash that tells when a block is done.
 
 A plan is made once, before a pixel is read, and written to ``OUT/.geoml/plan.json`` with ``OUT/sources.parquet``
 beside it; every later step, in any process, reads it from there.

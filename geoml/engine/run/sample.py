@@ -1,4 +1,4 @@
-"""Pixels of the whole region before its blocks are run: what two dates differ by, and what baselines are estimated on.
+"""A sample of the whole region before its blocks are run: for differences of two dates, and for untrained models.
 
 Whatever decides pixels must be the same for every block, however the region is cut (design rule 2), so it is measured
 once for a run: on squares of one lattice of the plane that lie in the region, drawn by the hash of their place.

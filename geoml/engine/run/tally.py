@@ -1,4 +1,4 @@
-"""What became of blocks: which are done, which failed and why, and what they cost.
+"""Outcome of blocks: which are done, which failed and why, and their cost.
 
 Apart from the blocks themselves, since asking needs no network.
 """

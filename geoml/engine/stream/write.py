@@ -1,4 +1,4 @@
-"""What a stream leaves: a file for each layer of each frame, and a row for each frame in ``frames.parquet``.
+"""Output of a stream: a file for each layer of each frame, and a row for each frame in ``frames.parquet``.
 
 A thread writes while the model works on the next frame; at most `ROOM` frames wait for it.
 """

@@ -1,4 +1,4 @@
-"""Ids against true ones, beside those of two trackers that anybody has: the nearest of the frame before, and none."""
+"""Ids compared with true ones, and with two trivial trackers: the nearest of the frame before, and none."""
 
 from __future__ import annotations
 

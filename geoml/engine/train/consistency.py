@@ -1,4 +1,4 @@
-"""What a model of change says where the answer is known without any label: equal dates, and dates turned round."""
+"""Results of a change model where the truth is known without labels: equal dates, and dates swapped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best simple method for classes: what a pixel's own bands say, without its neighbours and without a network."""
+"""The best simple method for classes: from a pixel's own bands, without its neighbours and without a network."""
 
 from __future__ import annotations
 

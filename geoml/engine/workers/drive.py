@@ -1,4 +1,4 @@
-"""Where blocks run: in this process, in processes of this machine, or on Dask workers, as ``settings().workers`` says.
+"""Where blocks run, by ``settings().workers``: in this process, in processes of this machine, or on Dask workers.
 
 What goes to a worker is the place of the run and ids of blocks; what comes back is a `Tally`. A worker holds one batch
 at a time, so that its death is blamed on that batch alone: Dask by itself would blame every batch that the scheduler

@@ -1,4 +1,4 @@
-"""What came true of all cycles, as one table beside them: a row for each issue and lead whose step has come."""
+"""Verification of all cycles, in one table: a row for each issue and lead whose step is known."""
 
 from __future__ import annotations
 

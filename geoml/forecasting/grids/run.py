@@ -1,4 +1,4 @@
-"""Make ready what a run over blocks needs to forecast a grid: a catalog of the steps, a package, and the run's recipe.
+"""Prepare a run over blocks that forecasts a grid: a catalog of the steps, a package, and the run's recipe.
 
 Steps after the reference time are not opened. Both lie in the folder of the run, so that it can be repeated when the
 service that gave the data has deleted them.

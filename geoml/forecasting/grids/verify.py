@@ -1,4 +1,4 @@
-"""What came true of a forecast on a grid: its COGs against the steps of the cube that have come since."""
+"""Verification of a forecast on a grid: its COGs compared with the later steps of the cube."""
 
 from __future__ import annotations
 

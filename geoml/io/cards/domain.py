@@ -1,4 +1,4 @@
-"""What a model saw in training, as its card keeps it, and what is said of a run that is unlike it."""
+"""What a model saw in training, as recorded in its card, and the verdict on a run that is unlike it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of rasters that somebody has, as options of commands."""
+"""Facts about a user's rasters, as options of commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names), Spelled("B,…")]
 
 
 class SceneFields(Frozen):
-    """What is told of rasters where their files do not say it."""
+    """Facts about rasters that their files do not contain."""
 
     bands: Names = Field(
         default=(),

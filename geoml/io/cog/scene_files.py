@@ -1,4 +1,4 @@
-"""Rasters that somebody has, as scenes: what their headers say of bands, place and time, and what had to be told.
+"""A user's rasters as scenes: bands, place and time from their headers, and from options.
 
 Headers are read and no pixel. What is not known is refused with the number of files, and where a date comes from is
 said, for it may only be that of the file.

@@ -1,4 +1,4 @@
-"""Opening a raster that others made: one driver, checks on the header, retries, and errors that say what is wrong."""
+"""Opening an untrusted raster: one driver, checks on the header, retries, and errors that say what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Zarr store of others says of itself, read before the library that trusts it: names, shapes, chunks, codecs.
+"""Metadata of an untrusted Zarr store, checked before the library reads it: names, shapes, chunks, codecs.
 
 Specifications: https://zarr-specs.readthedocs.io, versions 2 and 3.
 """

@@ -1,4 +1,4 @@
-"""One layer of the map of a run as other programs are told of it: its files, its numbers, its colours."""
+"""One layer of the map of a run, described for other programs: its files, numbers and colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says beside "complete": whether the images are like the training data of the model."""
+"""The verdict in a report: whether the images are like the training data of the model."""
 
 from __future__ import annotations
 

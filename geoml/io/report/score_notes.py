@@ -1,4 +1,4 @@
-"""What to say beside scores: classes that were not tested, and classes that were tested on little."""
+"""Notes on scores: classes that were not tested, and classes that were tested on few labels."""
 
 from __future__ import annotations
 

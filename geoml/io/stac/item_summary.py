@@ -1,4 +1,4 @@
-"""What the items of the blocks of a run say together, taken one at a time; some bytes stay of each."""
+"""A summary of the items of a run's blocks, taken one at a time; some bytes are kept of each."""
 
 from __future__ import annotations
 

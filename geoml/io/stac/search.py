@@ -1,4 +1,4 @@
-"""Search: one question, one answer, whether a STAC API, a static catalog or a stac-geoparquet file is asked."""
+"""Search: one query, one result, for a STAC API, a static catalog or a stac-geoparquet file."""
 
 from __future__ import annotations
 

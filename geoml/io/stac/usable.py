@@ -1,4 +1,4 @@
-"""Which items of a search can be used: they have the bands, and say how to read them."""
+"""Which items of a search can be used: those that have the bands and the metadata to read them."""
 
 from __future__ import annotations
 

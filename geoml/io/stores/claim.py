@@ -1,4 +1,4 @@
-"""The folder or bucket of a run, claimed: made where it is not there, and refused where it is somebody else's."""
+"""The folder or bucket of a run, claimed: made if it does not exist, and refused if it belongs to something else."""
 
 from __future__ import annotations
 

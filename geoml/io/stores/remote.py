@@ -1,4 +1,4 @@
-"""What lies elsewhere, worked on here: runs in an object store, and models, catalogs and regions by URL.
+"""Remote files, worked on locally: runs in an object store, and models, catalogs and regions by URL.
 
 A run in a bucket has a working copy in the scratch folder, so that all code works on files. `RunStore.push` publishes
 what is finished, `RunStore.pull` fetches what another machine published; the bucket is the truth, and the working copy

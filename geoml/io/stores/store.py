@@ -1,4 +1,4 @@
-"""Files appear under their final name whole or not at all."""
+"""Files get their final name only when they are complete."""
 
 from __future__ import annotations
 

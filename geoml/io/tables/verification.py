@@ -1,4 +1,4 @@
-"""What came true of forecasts, as ``verification.parquet``: one row a lead, with the simple methods beside it."""
+"""Verification of forecasts, as ``verification.parquet``: one row for each lead, with the simple methods."""
 
 from __future__ import annotations
 

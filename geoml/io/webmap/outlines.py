@@ -1,4 +1,4 @@
-"""The features of a run as a page draws them: rings of (latitude, longitude) and what is said when one is clicked."""
+"""The features of a run as a page draws them: rings of (latitude, longitude) and the text shown on a click."""
 
 from __future__ import annotations
 

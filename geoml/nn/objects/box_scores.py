@@ -1,4 +1,4 @@
-"""Scores of boxes against true ones, picture by picture: the parts together give what the whole gives at once.
+"""Scores of boxes against true ones, picture by picture: the parts together give the score of the whole.
 
 - Average precision is that of COCO (Lin et al. 2014, https://arxiv.org/abs/1405.0312): at 101 recalls, by greedy
   matches, with any number of boxes in a picture; boxes of one score count together, so the order of pictures does not

@@ -1,4 +1,4 @@
-"""What the page of a run shows of objects: boxes on the map, how many of each class, and what its scores are worth."""
+"""The report of objects: boxes on the map, the number of each class, and how reliable the scores are."""
 
 from __future__ import annotations
 
