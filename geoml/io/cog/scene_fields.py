@@ -52,6 +52,6 @@ class CatalogRecipe(SceneFields):
     )
     skipped_shards: bool = Field(
         default=False,
-        description="shards of an Earth Engine export that are not there are empty (skipEmptyTiles); by default they"
-        " are missing and refused",
+        description="treat missing shards of an Earth Engine export as empty (skipEmptyTiles); by default they are"
+        " refused",
     )
