@@ -294,7 +294,7 @@ def test_a_failed_block_is_noted_in_the_bucket_and_done_later(inputs: str, url: 
 
 @pytest.fixture
 def proxy(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    path = Path(__file__).with_name("cutting_proxy.py")  # it is no package
+    path = Path(__file__).with_name("cutting_proxy.py")  # it is not a package
     spec = importlib.util.spec_from_file_location("cutting_proxy", path)
     assert spec
     assert spec.loader
@@ -444,7 +444,7 @@ def test_what_is_not_there_or_not_allowed(
         geoml.predict(recipe(inputs), url)
     assert objects(url) == {"letter.txt": b"mine"}
     geoml.predict(recipe(inputs), f"{url}-b")
-    with pytest.raises(InputError, match="another recipe"):
+    with pytest.raises(InputError, match="a different recipe"):
         geoml.predict(recipe(inputs, tta=True), f"{url}-b")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
     for wrong in (lambda: geoml.predict(recipe(inputs), f"{url}-c"), lambda: cards.read_any(f"{inputs}/model")):
