@@ -36,6 +36,7 @@ def test_every_command_has_a_test_of_its_printed_output() -> None:
     for name in (
         "test_cycles",
         "test_doctor",
+        "test_earth_engine",
         "test_elevation",
         "test_every_geolocate_command",
         "test_forecast_grid",
