@@ -1,0 +1,68 @@
+"""ArcGIS in and out as typed: a feature layer as region and as labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+import shapely
+import yaml
+
+from geoml import testing
+from geoml.io.stores import signed
+from tests.arcgis_server import ArcGISServer, FeatureLayer, serve
+from tests.e2e.printed import Cli, said, wide
+
+__all__ = ["said", "wide"]  # fixtures
+
+SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 300), seed=5), bands=("red", "nir"))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArcGISServer]:
+    """Twelve fields of 200 m on the scene, in three classes; a token is asked for."""
+    monkeypatch.setattr(signed, "_remembered", {})
+    left, top = SCENE.origin
+    corners = [(left + 240 * k, top - 240 * j) for k in range(12) for j in range(8)]
+    shapes = [shapely.box(x, y - 200, x + 200, y) for x, y in corners]
+    frame = gpd.GeoDataFrame({"cover": [1 + k % 3 for k in range(96)]}, geometry=shapes, crs=SCENE.crs)
+    with serve(Land=FeatureLayer(frame, most=50)) as here:
+        here.token = "S3CRET"
+        yield here
+
+
+def kept(folder: Path) -> list[Path]:
+    """Files that hold the token."""
+    return [p for p in folder.rglob("*") if p.is_file() and b"S3CRET" in p.read_bytes()]
+
+
+def test_a_region_of_a_run(server: ArcGISServer, threshold: str, said: Callable[..., str], tmp_path: Path) -> None:
+    testing.write_catalog(tmp_path / "made", [SCENE])
+    url = f"{server.url}/Land/FeatureServer/0"
+    words = ("predict", "--model", threshold, "--catalog", tmp_path / "made", "--datetime", "2024", "--out")
+    told = said(*words, tmp_path / "out", "--region", f"{url}?token=S3CRET", "--no-map")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["recipe"]["query"]["region"] == url
+    assert run["region_pixels"] == pytest.approx(96 * 20 * 20, rel=0.02)
+    assert "S3CRET" not in told
+    assert kept(tmp_path / "out") == []
+
+
+def test_labels_of_a_training(server: ArcGISServer, cli: Cli, said: Callable[..., str], tmp_path: Path) -> None:
+    testing.write_catalog(tmp_path / "made", [SCENE])
+    image = next((tmp_path / "made").rglob("*.tif"))
+    words = ("train", "--image", image, "--bands", "red,nir", "--field", "cover", "--out", tmp_path / "o", "--dry-run")
+    url = f"{server.url}/Land/FeatureServer/0"
+    told = said(*words, "--labels", f"{url}?token=S3CRET")
+    assert [c["name"] for c in yaml.safe_load(told)["classes"]] == ["field", "town", "wood"]
+    assert "S3CRET" not in told
+    signed._remembered.clear()
+    refused = cli(*words, "--labels", url)
+    assert refused.exit_code == 2
+    assert (
+        f"labels: {url}: access refused (499 Token Required); expected a token, as the query of the URL"
+        in refused.output
+    )
