@@ -104,25 +104,26 @@ class ArcGISServer:
     def answer(self, path: str, asked: dict[str, str]) -> tuple[bytes, str]:
         """The body and its media type."""
         try:
-            if self.token and "token" not in asked:
-                raise Refused(499, "Token Required")
-            if self.token and asked["token"] != self.token:
-                raise Refused(498, f"Invalid token {asked['token']}.")
-            if self.faults:
-                raise Refused(self.faults.pop(0), "Error performing query operation")
-            name = next((n for n in self.services if path == n or path.startswith(f"{n}/")), None)
-            if name is None:
-                raise Refused(404, "Service not found")
-            service, operation = self.services[name], path[len(name) :].strip("/")
-            if operation and (found := getattr(service, operation, None)) is not None:
-                value = found(asked, self.trick)
-            else:
-                value = service.about
+            value = self._value(path, asked)
             if isinstance(value, bytes):
                 return value, "image/tiff"
         except Refused as err:
             value = {"error": {"code": err.code, "message": str(err), "details": []}}
         return json.dumps(value).encode(), "application/json"
+
+    def _value(self, path: str, asked: dict[str, str]) -> Any:
+        if self.token and "token" not in asked:
+            raise Refused(499, "Token Required")
+        if self.token and asked["token"] != self.token:
+            raise Refused(498, f"Invalid token {asked['token']}.")
+        if self.faults:
+            raise Refused(self.faults.pop(0), "Error performing query operation")
+        name = next((n for n in self.services if path == n or path.startswith(f"{n}/")), None)
+        if name is None:
+            raise Refused(404, "Service not found")
+        service, operation = self.services[name], path[len(name) :].strip("/")
+        found = getattr(service, operation, None) if operation else None
+        return service.about if found is None else found(asked, self.trick)
 
 
 @contextmanager

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
 import shapely
 import yaml
 
+import geoml
 from geoml import testing
 from geoml.io.stores import signed
 from tests.arcgis_server import ArcGISServer, FeatureLayer, serve
-from tests.e2e.printed import Cli, said, wide
+from tests.e2e.printed import Cli, prints, said, wide
 
 __all__ = ["said", "wide"]  # fixtures
 
+HARNESS = Path(__file__).parents[1] / "arcgis_harness.py"
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 300), seed=5), bands=("red", "nir"))
 
 
@@ -62,7 +68,35 @@ def test_labels_of_a_training(server: ArcGISServer, cli: Cli, said: Callable[...
     signed._remembered.clear()
     refused = cli(*words, "--labels", url)
     assert refused.exit_code == 2
-    assert (
-        f"labels: {url}: access refused (499 Token Required); expected a token, as the query of the URL"
-        in refused.output
-    )
+    assert f"labels: {url}: access refused (499 Token Required); expected a token in the URL" in refused.output
+
+
+# --- models out
+
+
+def as_arcgis(package: Path, folder: Path, image: np.ndarray, valid: np.ndarray, **arguments: float) -> np.ndarray:
+    """Classes of an image by a .dlpk, as ArcGIS would go about it: in another process that has no geoml and no torch."""
+    np.savez(folder / "image.npz", image=image, valid=valid)
+    words = (sys.executable, "-I", HARNESS, package, folder / "image.npz", folder / "classes.npy", json.dumps(arguments))
+    subprocess.run([str(w) for w in words], check=True, timeout=120)
+    return np.load(folder / "classes.npy")  # type: ignore[no-any-return]
+
+
+@prints("export dlpk")
+def test_a_model_gives_the_same_classes_in_arcgis(
+    unet: str, said: Callable[..., str], tmp_path: Path
+) -> None:
+    data = SCENE.data.copy()
+    data[:, 40:60, 100:130] = 0  # no data
+    scene = dataclasses.replace(SCENE, data=data, origin=(600_000.0, 7_000_000.0 // 10_240 * 10_240))
+    testing.write_catalog(tmp_path / "made", [scene])
+    words = ("predict", "--model", unet, "--catalog", tmp_path / "made", "--bbox", *scene.bbox(), "--datetime", "2024")
+    said(*words, "--out", tmp_path / "out", "--no-map")
+    told = said("export", "dlpk", unet, "--scale", "1e-4", "--out", tmp_path / "unet.dlpk")
+    assert "bands in this order: red nir; 10 m" in told
+    found = as_arcgis(tmp_path / "unet.dlpk", tmp_path, data, (data != 0).all(axis=0))
+    left, top = scene.origin
+    near = {"x": left + 10 * np.arange(300) + 5, "y": top - 10 * np.arange(200) - 5}
+    wanted = geoml.open(tmp_path / "out").classes.sel(near, method="nearest", tolerance=1).to_numpy()
+    assert set(np.unique(wanted)) == {0, 1, 2, 255}
+    assert np.array_equal(found, wanted)

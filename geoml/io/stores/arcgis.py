@@ -109,9 +109,7 @@ class ArcGIS:
         code, words = (said.get("code"), said.get("message")) if isinstance(said, dict) else (None, said)
         why = f"{code} {self._hidden(short(words, 200))}".strip()
         if code in NO_ACCESS:
-            return InputError(
-                f"{self.what}: {self.url}: {_kind(int(code))} ({why}); expected a token, as the query of the URL"
-            )
+            return InputError(f"{self.what}: {self.url}: {_kind(int(code))} ({why}); expected a token in the URL")
         if code in BUSY:
             return TransientError(f"{self.url}: the server fails ({why})")
         kind = InputError if code in WRONG else DataError

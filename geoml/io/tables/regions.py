@@ -30,8 +30,8 @@ def load_region(path: str) -> MultiPolygon:
 
     ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), or another of
     `geoml.io.tables.vectors`; ``FILE:LAYER`` of a file with several layers; or the URL of an ArcGIS feature layer.
-    Raises InputError for a missing file,
-    another format, no CRS, or anything that is not a polygon.
+    Raises InputError for a missing file, another format, no CRS, or anything that is not a polygon; DataError and
+    TransientError for a server.
     """
     if path.lstrip().startswith("{"):
         return _inline(path)

@@ -46,10 +46,10 @@ def read(
 ) -> gpd.GeoDataFrame:
     """The features of one layer, with the CRS of the file or service.
 
-    ``path`` is a file or the URL of an ArcGIS feature layer. It may name the layer behind a colon; one with a geometry has to be the only one where none is named, or the
-    only one of ``polygons``. Raises
-    InputError, naming ``field``, for a missing file, another format and a layer that is not there or one of several;
-    DataError for a file that cannot be read.
+    ``path`` is a file, which may name the layer behind a colon, or the URL of an ArcGIS feature layer. A layer with a
+    geometry has to be the only one where none is named, or the only one of ``polygons``. Raises InputError, naming
+    ``field``, for a missing file, another format and a layer that is not there or one of several; DataError for a file
+    that cannot be read; TransientError for a server that does not answer.
     """
     if is_features(str(path)):
         return _feature_layer(str(path), layer, field)
