@@ -1,7 +1,7 @@
 """Runs a deep learning package (.dlpk) on an image as ArcGIS does: ``PACKAGE IMAGE.npz CLASSES.npy ARGUMENTS``.
 
-By itself, in a process that cannot import geoml or torch. From what Esri documents of raster functions: unpack, read the
-model definition, import the class that is called like its file, initialize, ask for parameters and tiles, and hand over
+By itself, in a process that cannot import geoml or torch. From what Esri documents of raster functions: unpack, read
+the model definition, import the class called like its file, initialize, ask for parameters and tiles, and hand over
 tiles from the upper left corner with their margin, of which what lies outside of the raster is masked.
 """
 

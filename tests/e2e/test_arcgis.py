@@ -75,17 +75,23 @@ def test_labels_of_a_training(server: ArcGISServer, cli: Cli, said: Callable[...
 
 
 def as_arcgis(package: Path, folder: Path, image: np.ndarray, valid: np.ndarray, **arguments: float) -> np.ndarray:
-    """Classes of an image by a .dlpk, as ArcGIS would go about it: in another process that has no geoml and no torch."""
+    """Classes of an image by a .dlpk, in another process that has no geoml and no torch."""
     np.savez(folder / "image.npz", image=image, valid=valid)
-    words = (sys.executable, "-I", HARNESS, package, folder / "image.npz", folder / "classes.npy", json.dumps(arguments))
+    words = (
+        sys.executable,
+        "-I",
+        HARNESS,
+        package,
+        folder / "image.npz",
+        folder / "classes.npy",
+        json.dumps(arguments),
+    )
     subprocess.run([str(w) for w in words], check=True, timeout=120)
     return np.load(folder / "classes.npy")  # type: ignore[no-any-return]
 
 
 @prints("export dlpk")
-def test_a_model_gives_the_same_classes_in_arcgis(
-    unet: str, said: Callable[..., str], tmp_path: Path
-) -> None:
+def test_a_model_gives_the_same_classes_in_arcgis(unet: str, said: Callable[..., str], tmp_path: Path) -> None:
     data = SCENE.data.copy()
     data[:, 40:60, 100:130] = 0  # no data
     scene = dataclasses.replace(SCENE, data=data, origin=(600_000.0, 7_000_000.0 // 10_240 * 10_240))
@@ -100,3 +106,19 @@ def test_a_model_gives_the_same_classes_in_arcgis(
     wanted = geoml.open(tmp_path / "out").classes.sel(near, method="nearest", tolerance=1).to_numpy()
     assert set(np.unique(wanted)) == {0, 1, 2, 255}
     assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["demo-detect", "--out", "a.dlpk"], "model: demo-detect is of detection, 1 date"),
+        (["presto", "--out", "a.dlpk"], "model: presto "),
+        (["demo-itaipu", "--out", "a.zip"], "out: a.zip; expected a .dlpk file"),
+    ],
+)
+def test_what_a_package_cannot_give_is_refused(cli: Cli, words: list[str], says: str) -> None:
+    found = cli("export", "dlpk", *words)
+    assert found.exit_code == 2
+    assert says in found.output
+    assert found.output.count("\n") == 1
+    assert not Path(words[-1]).exists()

@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import InputError
 from geoml.grid.region import from_geometry
-from geoml.io.stores.arcgis import is_features
+from geoml.io.arcgis.service import is_features
 from geoml.io.stores.hrefs import check_url, redact
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.tables.vector_files import SUFFIXES, file_and_layer

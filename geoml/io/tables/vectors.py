@@ -19,9 +19,10 @@ import geopandas as gpd
 import pyogrio
 
 from geoml.errors import DataError, GeomlError, InputError
-from geoml.io.stores.arcgis import is_features
+from geoml.io.arcgis import feature_layer
+from geoml.io.arcgis.service import is_features
 from geoml.io.stores.hrefs import redact
-from geoml.io.tables import feature_layer, kml, parquet_geometry
+from geoml.io.tables import kml, parquet_geometry
 from geoml.io.tables.vector_files import PARQUET, STARTS, SUFFIXES, file_and_layer
 from geoml.texts import listed
 

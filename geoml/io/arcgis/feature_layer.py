@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import geopandas as gpd
 
 from geoml.errors import DataError, InputError
-from geoml.io.stores.arcgis import ArcGIS
+from geoml.io.arcgis.service import ArcGIS
 
 AT_ONCE = 2000
 """Features of one request at most, whatever the server allows."""
