@@ -111,8 +111,8 @@ def test_a_model_gives_the_same_classes_in_arcgis(unet: str, said: Callable[...,
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["demo-detect", "--out", "a.dlpk"], "model: demo-detect is of detection, 1 date"),
-        (["presto", "--out", "a.dlpk"], "model: presto "),
+        (["kit-cars", "--out", "a.dlpk"], "model: kit-cars is for detection (dates: 1); a .dlpk takes segmentation of"),
+        (["cva", "--out", "a.dlpk"], "model: cva is for change (dates: 2)"),
         (["demo-itaipu", "--out", "a.zip"], "out: a.zip; expected a .dlpk file"),
     ],
 )

@@ -44,7 +44,7 @@ def export(model: str | Path, out: Path, scale: float = 1.0, offset: float = 0.0
     card = cards.read(model, MapCard)
     if card.task != "segmentation" or card.dates != 1:
         raise InputError(
-            f"model: {card.name} is of {card.task}, {card.dates} date(s); a .dlpk takes segmentation of one date"
+            f"model: {card.name} is for {card.task} (dates: {card.dates}); a .dlpk takes segmentation of one date"
         )
     device = onnx.choose("fp32")
     loaded = package.load(model)

@@ -121,6 +121,8 @@ class GeomlClassifier:
         return out[:high, :wide]
 
 
-def _parameter(name: str, kind: str, shown: str, about: str, value: Any = None, required: bool = False) -> dict:
+def _parameter(
+    name: str, kind: str, shown: str, about: str, value: Any = None, required: bool = False
+) -> dict[str, Any]:
     found = {"name": name, "dataType": kind, "required": required, "displayName": shown, "description": about}
     return found if value is None else {**found, "value": value}

@@ -73,7 +73,7 @@ def _write(service: ArcGIS, about: Mapping[str, Any], name: str, ids: Sequence[i
     """All features as one Esri JSON document."""
     names = _Names(about)
     frame: dict[str, Any] | None = None
-    for page in _pages(service, name, ids, int(about.get("maxRecordCount") or 1000)):
+    for page in pages(service, name, ids, int(about.get("maxRecordCount") or 1000)):
         head = {
             "geometryType": str(page["geometryType"]),
             "spatialReference": _reference(page.get("spatialReference")),
@@ -95,8 +95,11 @@ def _write(service: ArcGIS, about: Mapping[str, Any], name: str, ids: Sequence[i
     file.write("]}")
 
 
-def _pages(service: ArcGIS, name: str, ids: Sequence[int], most: int) -> Iterator[dict[str, Any]]:
-    """Answers that together hold every id once. A range that is too large for the server is halved."""
+def pages(service: ArcGIS, name: str, ids: Sequence[int], most: int) -> Iterator[dict[str, Any]]:
+    """Answers that together hold every id once, ``most`` or fewer each. A range too large for the server is halved.
+
+    ``name`` is the field of the ids, which rise. Raises DataError for a range that does not come whole.
+    """
     most = max(1, min(most, AT_ONCE))
     left = [ids[k : k + most] for k in range(0, len(ids), most)][::-1]
     while left:
