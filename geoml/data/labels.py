@@ -29,7 +29,7 @@ class VectorLabels(Frozen):
 
     name: str = Field(default="labels", description="name used by a split by label file")
     file: Place = Field(
-        description="GeoJSON, GeoPackage, shapefile, zipped too, FlatGeobuf, KML or GeoParquet; FILE:LAYER of several;"
+        description="GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet; FILE:LAYER of several;"
         " or the URL of an ArcGIS feature layer"
     )
     field: str | None = Field(
