@@ -162,7 +162,7 @@ def _write_mosaic(file: RasterFile, folder: Path, scene: str) -> str:
     columns = zip(file.dtypes, file.nodata, file.scaling, file.names, strict=True)
     bands = tuple(vrt_mosaic.MosaicBand(d, n, *scaling, name or "") for d, n, scaling, name in columns)
     shape = int(file.box.shape[0]), int(file.box.shape[1])
-    made = vrt_mosaic.Mosaic(str(file.box.crs), file.box.affine, shape, bands, file.parts)
+    made = vrt_mosaic.VrtMosaic(str(file.box.crs), file.box.affine, shape, bands, file.parts)
     write_text(within(folder, name), made.text(names, relative=inside))
     return name
 
