@@ -34,8 +34,6 @@ def clouds(
     Example:
     geoml clouds -c earth-search -C sentinel-2-l1c \\
       -b 11.9 45.1 12.5 45.6 -t 2024-06 -o masked
-    geoml predict -m dynamic-world -c masked/catalog.yaml \\
-      -b 11.9 45.1 12.5 45.6 -t 2024-06 -o map
     """
     use_backend(backend)
     from geoml import pipeline
