@@ -288,7 +288,9 @@ def test_the_recipe_of_an_image_and_labels(said: Callable[..., str], cli: Cli, t
 
 
 @pytest.mark.slow
-def test_from_labels_to_a_map_and_round_again(said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
+def test_from_labels_to_a_map_and_round_again(
+    said: Callable[..., str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fields(tmp_path)
     image, model = tmp_path / "scene.tif", tmp_path / "crops"
     words = ("train", "--image", image, "--labels", f"{tmp_path / 'labels.gpkg'}:fields", "--field", "crop")
@@ -297,15 +299,19 @@ def test_from_labels_to_a_map_and_round_again(said: Callable[..., str], cli: Cli
     assert {"crops", "all maize"} & set(table) or any(name.startswith("all ") for name in table)
     assert float(next(v for k, v in table.items() if k.endswith("on each pixel"))[0]) > 0.95
     said("predict", "--model", model, "--image", image, "--out", tmp_path / "map")
-    told = said("area", "next", tmp_path / "map", "--places", "6", "--out", tmp_path / "next.gpkg")
-    places = geopandas.read_file(tmp_path / "next.gpkg")
+    report = re.search(r"<code>geoml (area next [^<]+)</code>", (tmp_path / "map" / "report.html").read_text())
+    assert report
+    monkeypatch.chdir(tmp_path / "map")
+    told = said(*report[1].split())
+    corrected = tmp_path / "map" / "next.gpkg"
+    places = geopandas.read_file(corrected)
     assert f"{len(places)} places" in told
     assert list(places.columns) == ["id", "crop", "mapped", "sure", "geometry"]
     places["crop"] = "wheat"
-    places.to_file(tmp_path / "next.gpkg")
-    refused = cli(*words, "--add", tmp_path / "next.gpkg", "--epochs", "4", "--out", model)
+    places.to_file(corrected)
+    refused = cli(*words, "--add", corrected, "--epochs", "4", "--out", model)
     assert "holds a training from other images, labels or options" in refused.output
-    said(*words, "--add", tmp_path / "next.gpkg", "--epochs", "1", "--out", tmp_path / "more")
+    said(*words, "--add", corrected, "--epochs", "1", "--out", tmp_path / "more")
     taught = [geopandas.read_file(p) for p in (tmp_path / "more").glob("labels-*/*.gpkg")]
     for point in places.to_crs(CRS).geometry:
         assert {c for t in taught for c in t[t.intersects(point)]["crop"]} == {"wheat"}
