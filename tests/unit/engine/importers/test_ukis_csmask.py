@@ -33,7 +33,7 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_another_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="6b. is not known"):
+    with pytest.raises(InputError, match="is not known; did you mean"):
         ukis_csmask.convert("6b", tmp_path)
 
 
