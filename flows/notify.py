@@ -23,7 +23,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from .server import patiently
 
 BLOCK = "geoml-notify"
-BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
+BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url or '' }}"
 WHEN = {
     "geoml: a run failed": ({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, "tag", "geoml"),
     "geoml: something new": ({"prefect.flow-run.Completed"}, "flow", "monitor"),

@@ -157,7 +157,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
 def _contents(split: GroundSplit, classes: Sequence[str], scenes: Sequence[FileScene]) -> str:
     """sha256 of labels, splits and images; of an image elsewhere of its address."""
     frame = split.frame
-    places = [f.href for s in scenes for f in s.files]
+    places = [href for s in scenes for f in s.files for href in f.hrefs]
     rows = zip(
         shapely.to_wkb(frame.geometry.to_numpy(), hex=True), frame["label"].tolist(), frame["split"], strict=True
     )

@@ -64,7 +64,10 @@ def main() -> None:
     """Print a line for each method and sample."""
     blue = {name: scene(name).data[0] * 1e-4 for name in NAMES}
     true = {name: truth(name) for name in NAMES}
-    best = {name: max(LIMITS, key=lambda t, n=name: f1(blue[n] > t, true[n] == CLOUD)) for name in NAMES}
+    best = {}
+    for name in NAMES:
+        found_at = [f1(blue[name] > limit, true[name] == CLOUD) for limit in LIMITS]
+        best[name] = LIMITS[int(np.argmax(found_at))]
     for network in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
             found = masks(Path(folder), network)

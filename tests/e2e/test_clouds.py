@@ -79,8 +79,8 @@ def test_clouds(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    words = ("clouds", "--catalog", made, "--bbox", *SCENE.bbox(), "--datetime", "2024", "--model", cloudy)
-    words = (*words, "--buffer", 10 * STEPS, "--block-size", "128", "--out", out)
+    asked = ("--catalog", made, "--bbox", *SCENE.bbox(), "--datetime", "2024", "--model", cloudy)
+    words = ("clouds", *asked, "--buffer", 10 * STEPS, "--block-size", "128", "--out", out)
     told = said(*words)
     truth = expected(stored(made))
     shares = [100 * (truth == value).sum() / (truth != UNKNOWN).sum() for value in (0, CLOUD, NEAR)]

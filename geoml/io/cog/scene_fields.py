@@ -45,8 +45,13 @@ class SceneFields(Frozen):
 class CatalogRecipe(SceneFields):
     """What `geoml catalogs new` is asked for."""
 
-    scenes: tuple[Place, ...] = Field(min_length=1, description="GeoTIFF files or their URLs")
+    scenes: tuple[Place, ...] = Field(min_length=1, description="GeoTIFF files, folders of them, or their URLs")
     datetime: tuple[When, ...] = Field(
         default=(),
         description="when the scenes were taken, one for all or one for each; by default what their tags or names say",
+    )
+    skipped_shards: bool = Field(
+        default=False,
+        description="shards of an Earth Engine export that are not there are empty (skipEmptyTiles); by default they"
+        " are missing and refused",
     )

@@ -18,7 +18,7 @@ from geoml.texts import listed
 
 SIDE_ROLES = {"thumbnail", "overview", "metadata"}
 
-SUFFIXES = (".tif", ".tiff", ".jp2")
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 
 GENERIC_TYPES = {
     "application/octet-stream",
@@ -56,15 +56,15 @@ def why_not_raster(asset: pystac.Asset) -> str | None:
         return f"role {', '.join(sorted(side))}"
     kind = _media_type(asset)
     if kind and kind not in GENERIC_TYPES:
-        return None if any(word in kind for word in ("tif", "jp2")) else f"type {kind[:60]}"
+        return None if any(word in kind for word in ("tif", "jp2", "vrt")) else f"type {kind[:60]}"
     suffix = _suffix(asset)
     if suffix in SUFFIXES or (not suffix and _declares(asset) and "data" in named):
         return None
-    return f"{f'type {kind}' if kind else 'no type'}, no name of a GeoTIFF or JPEG 2000"
+    return f"{f'type {kind}' if kind else 'no type'}, no name of a GeoTIFF, JPEG 2000 or VRT"
 
 
 def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
-    """Keys of assets that may hold raster bands, the likeliest data first: GeoTIFF before JPEG 2000.
+    """Keys of assets that may hold raster bands, the likeliest data first: GeoTIFF before JPEG 2000 and VRT.
 
     Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is no reflectance.
     """
@@ -73,7 +73,8 @@ def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
 
     def last(key: str) -> tuple[bool, bool]:
         asset = item.assets[key]
-        return bool(named[key] & {*SIDE_ROLES, "visual"}), "jp2" in f"{asset.media_type} {asset.href}".lower()
+        kind = f"{asset.media_type} {asset.href}".lower()
+        return bool(named[key] & {*SIDE_ROLES, "visual"}), "jp2" in kind or "vrt" in kind
 
     return sorted((key for key in data if key not in set(skip)), key=last)
 
