@@ -56,7 +56,7 @@ def _named(role: str, name: str) -> dict[str, str]:
 
 
 def register(url: str) -> list[str]:
-    """Save the block and make the automations anew; their names."""
+    """Save the block and make the automations again; their names."""
     block = CustomWebhookNotificationBlock(
         name=BLOCK, url="{{address}}", secrets={"address": url}, json_data={"text": "{{subject}}\n{{body}}"}
     )

@@ -12,7 +12,9 @@ EXPORTS = Registry("geoml.cli.exports", "platform")
 
 export = typer.Typer(
     help="Runs and model packages for other platforms.",
-    epilog=example("geoml export --help"),
+    epilog=example(
+        "geoml export earth-engine itaipu --bucket gs://maps/itaipu --asset projects/mine/assets/itaipu -o upload"
+    ),
     no_args_is_help=True,
 )
 
@@ -21,5 +23,4 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for platform in EXPORTS.having("register"):
         platform.register(export)
-    if export.registered_commands:
-        app.add_typer(export, name="export")
+    app.add_typer(export, name="export")

@@ -115,7 +115,7 @@ def test_a_catalog_in_the_folder_of_its_files_moves_with_them(said: Callable[...
         (["a.tif", "gone.tif", "--bands", "red,nir"], "1 of 2 files cannot be used: .*gone.tif: is not a file"),
         (
             ["a.tif", "--bands", "red,nir"],
-            "datetime: 1 of 1 scenes say no date in tags or name: a; expected --datetime",
+            "datetime: 1 of 1 scenes have no date in tags or name: a; expected --datetime",
         ),
         (["a.tif", "--bands", "red,nir", "--datetime", "June"], "datetime: 'June'; expected such as 2024-06-01"),
     ],
@@ -182,7 +182,7 @@ def test_an_image_alone_gives_a_map_and_is_known_by_what_it_holds(
     said(*words[:4], tif(image, turned), *words[5:], "--out", tmp_path / "out")
     assert np.array_equal(mapped(tmp_path / "out"), truth(turned))
     tif(tmp_path / "other_20240601.tif")
-    with pytest.raises(geoml.InputError, match="holds the map of other images: scenes is"):
+    with pytest.raises(geoml.InputError, match="contains a map of different images: scenes is"):
         geoml.predict(asked | {"image": str(tmp_path / "other_20240601.tif")}, tmp_path / "out")
 
 
@@ -208,7 +208,7 @@ def test_another_image_elsewhere_of_the_same_name_is_another(
     asked = {"model": threshold, "bands": "red,nir", "scale": 1e-4}
     with fault_server.serve(files={f"/{k}/x_20240601.tif": content for k in "ab"}) as server:
         geoml.predict({**asked, "image": f"{server.url}/a/x_20240601.tif"}, tmp_path / "out")
-        with pytest.raises(geoml.InputError, match="holds the map of other images: scenes is"):
+        with pytest.raises(geoml.InputError, match="contains a map of different images: scenes is"):
             geoml.predict({**asked, "image": f"{server.url}/b/x_20240601.tif"}, tmp_path / "out")
 
 
@@ -310,7 +310,7 @@ def test_from_labels_to_a_map_and_round_again(
     places["crop"] = "wheat"
     places.to_file(corrected)
     refused = cli(*words, "--add", corrected, "--epochs", "4", "--out", model)
-    assert "holds a training from other images, labels or options" in refused.output
+    assert "contains a training with different images, labels or options" in refused.output
     said(*words, "--add", corrected, "--epochs", "1", "--out", tmp_path / "more")
     taught = [geopandas.read_file(p) for p in (tmp_path / "more").glob("labels-*/*.gpkg")]
     for point in places.to_crs(CRS).geometry:

@@ -1,4 +1,4 @@
-"""Rasters that somebody has, as scenes: what their headers say of bands, place and time, and what had to be told.
+"""A user's rasters as scenes: bands, place and time from their headers, and from options.
 
 Headers are read and no pixel. What is not known is refused with the number of files, and where a date comes from is
 said, for it may only be that of the file.
@@ -101,7 +101,7 @@ def scenes_of(
     ]
     if not undated and (lost := [n for n, (when, _) in zip(names, dated, strict=True) if when is None]):
         raise InputError(
-            f"datetime: {len(lost)} of {len(names)} scenes say no date in tags or name: {listed(lost)}; expected"
+            f"datetime: {len(lost)} of {len(names)} scenes have no date in tags or name: {listed(lost)}; expected"
             " --datetime, such as 2024-06-01"
         )
     return [
@@ -138,7 +138,7 @@ def _opened(places: Sequence[str], field: str) -> list[RasterFile]:
 
 
 def _bands(group: Sequence[RasterFile], told: SceneFields) -> tuple[tuple[str | None, ...], ...]:
-    """The names of each file's bands. Raises InputError where they are not known or do not fit."""
+    """The names of each file's bands. Raises InputError if they are not known or do not fit."""
     count = sum(len(f.names) for f in group)
     where = redact(Path(group[0].href).name)
     if not told.bands:
@@ -185,7 +185,7 @@ def _unique(names: list[str], groups: Sequence[Sequence[RasterFile]]) -> list[st
 
 
 def _dated(group: Sequence[RasterFile], told: str | None, field: str) -> tuple[dt.datetime | None, str]:
-    """When a scene was taken, by the option, the tags of its files or their names; None where nobody says it.
+    """When a scene was taken, by the option, the tags of its files or their names; None if nobody says it.
 
     Raises InputError for files of one scene that say days apart.
     """
@@ -232,7 +232,7 @@ def _noon(text: str) -> dt.datetime | None:
 
 
 def _read(found: str | re.Match[str]) -> dt.datetime | None:
-    """The time of a tag or of a part of a name; None for what is none."""
+    """The time of a tag or of a part of a name; None for anything else."""
     try:
         if isinstance(found, str) and re.fullmatch(r"-?\d{9,14}(\.0*)?", found):
             return dt.datetime.fromtimestamp(float(found) / 1000, dt.UTC)
@@ -250,6 +250,6 @@ def _read(found: str | re.Match[str]) -> dt.datetime | None:
 def _changed(group: Sequence[RasterFile]) -> tuple[dt.datetime, str]:
     """The last change of a scene's files. Raises InputError for one elsewhere."""
     if any(is_url(href) for f in group for href in f.hrefs):
-        raise InputError(f"datetime: {redact(group[0].href)} says no date; expected --datetime, such as 2024-06-01")
+        raise InputError(f"datetime: {redact(group[0].href)} has no date; expected --datetime, such as 2024-06-01")
     last = max(Path(href).stat().st_mtime for f in group for href in f.hrefs)
-    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it says no date"
+    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it has no date"

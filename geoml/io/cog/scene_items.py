@@ -65,10 +65,10 @@ def write_scenes(
 def _check_free(folder: Path) -> None:
     """Raise InputError for a folder with a run, or with a catalog that `write_catalog` has not written."""
     if (folder / ".geoml").exists():
-        raise InputError(f"out: {folder} holds a run; expected an empty folder")
+        raise InputError(f"out: {folder} contains a run; expected an empty folder")
     for name in ("catalog.json", "collection.json"):
         if os.path.lexists(folder / name) and made_here(folder / name) is None:
-            raise InputError(f"out: {folder} holds another catalog ({name}); expected an empty folder")
+            raise InputError(f"out: {folder} contains another catalog ({name}); expected an empty folder")
 
 
 def catalog_place(scenes: Sequence[FileScene], folder: Path) -> Path:
@@ -88,7 +88,7 @@ def footprint(scenes: Sequence[FileScene]) -> MultiPolygon:
 
 
 def shared_ground(scenes: Sequence[FileScene]) -> MultiPolygon:
-    """The ground that all of the scenes cover, in degrees. Raises InputError where there is none."""
+    """The ground that all of the scenes cover, in degrees. Raises InputError if there is none."""
     found = polygons_of(shapely.intersection_all([footprint([s]) for s in scenes]))
     if found.is_empty:
         raise InputError(f"image: {' and '.join(s.name for s in scenes)} show no common ground")
@@ -162,7 +162,7 @@ def _write_mosaic(file: RasterFile, folder: Path, scene: str) -> str:
     columns = zip(file.dtypes, file.nodata, file.scaling, file.names, strict=True)
     bands = tuple(vrt_mosaic.MosaicBand(d, n, *scaling, name or "") for d, n, scaling, name in columns)
     shape = int(file.box.shape[0]), int(file.box.shape[1])
-    made = vrt_mosaic.Mosaic(str(file.box.crs), file.box.affine, shape, bands, file.parts)
+    made = vrt_mosaic.VrtMosaic(str(file.box.crs), file.box.affine, shape, bands, file.parts)
     write_text(within(folder, name), made.text(names, relative=inside))
     return name
 

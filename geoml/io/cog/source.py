@@ -1,4 +1,4 @@
-"""Opening a raster that others made: one driver, checks on the header, retries, and errors that say what is wrong."""
+"""Opening an untrusted raster: one driver, checks on the header, retries, and errors that say what is wrong."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
 
     ``placed``: it has to lie on a grid, as all but pictures of a sensor do.
 
-    Raises InputError for an href that is not allowed, TransientError when a server still fails after
+    Raises InputError for an href that is not allowed, TransientError if a server still fails after
     ``settings().retries`` tries, DataError for everything that trying again does not mend.
     """
     until, tries = time.monotonic() + 4 * settings().timeout, settings().retries + 1
@@ -168,7 +168,7 @@ def _options() -> dict[str, object]:
 
 
 def _check(dataset: rasterio.DatasetReader, spec: BandSpec, placed: bool) -> None:
-    """Raises DataError when the header alone says that this file cannot or must not be read."""
+    """Raises DataError if the header alone says that this file cannot or must not be read."""
     where = label(spec)
     if dataset.count > MAX_BANDS:
         raise DataError(f"{where}: declares {dataset.count} bands; at most {MAX_BANDS} are read")
@@ -185,7 +185,7 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec, placed: bool) -> Non
 
 
 def bounded(dataset: rasterio.DatasetReader, where: str) -> None:
-    """Raises DataError when one tile of a level, or the table that says where its tiles are, takes too much memory.
+    """Raises DataError if one tile of a level, or the table that says where its tiles are, takes too much memory.
 
     What a file declares costs nothing: a window of a continent is as cheap as one of a village.
     """

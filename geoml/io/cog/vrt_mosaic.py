@@ -1,8 +1,8 @@
 """Rasters in parts that touch (the shards of one export) as one: a VRT, written and read here.
 
 GDAL opens any file with any driver that a VRT names, so none from outside reaches it: `parsed` takes the few elements
-of a plain mosaic, the hrefs of its parts are checked as those of an item are, and GDAL is given `Mosaic.text`, in which
-the parts have names that only `MosaicFile` knows. Format: https://gdal.org/drivers/raster/vrt.html.
+of a plain mosaic, the hrefs of its parts are checked as those of an item are, and GDAL is given `VrtMosaic.text`, in
+which the parts have names that only `MosaicFile` knows. Format: https://gdal.org/drivers/raster/vrt.html.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class MosaicBand:
 
 
 @dataclass(frozen=True, slots=True)
-class Mosaic:
+class VrtMosaic:
     """Parts on one grid of ``shape`` (rows, columns). Where there is none a band has its nodata value, else 0."""
 
     crs: str
@@ -102,7 +102,7 @@ def _source(name: str, number: int, band: MosaicBand, part: MosaicPart, *, relat
 
 
 @lru_cache(maxsize=64)
-def parsed(text: bytes) -> Mosaic:
+def parsed(text: bytes) -> VrtMosaic:
     """The mosaic that a VRT describes; hrefs of the parts as they stand in it, relative ones marked by ``./``.
 
     Raises DataError for what is no plain mosaic: whole files of one layout of bands at their own resolution.
@@ -115,7 +115,7 @@ def parsed(text: bytes) -> Mosaic:
         raise DataError(f"a VRT that is no mosaic of whole files on one grid ({err})") from err
 
 
-def _mosaic(root: ElementTree.Element) -> Mosaic:
+def _mosaic(root: ElementTree.Element) -> VrtMosaic:
     """Raises ValueError, KeyError or TypeError for what `parsed` does not take."""
     if root.tag != "VRTDataset" or root.get("subClass"):
         raise ValueError(f"{root.tag} {root.get('subClass') or ''}")
@@ -126,7 +126,7 @@ def _mosaic(root: ElementTree.Element) -> Mosaic:
     found = [_band(number, e) for number, e in enumerate(root.findall("VRTRasterBand"), 1)]
     if not found or any(parts != found[0][1] for _, parts in found) or not found[0][1] or min(shape) < 1:
         raise ValueError("bands of different parts, or none")
-    return Mosaic(root.findtext("SRS") or "", grid, shape, tuple(b for b, _ in found), found[0][1])
+    return VrtMosaic(root.findtext("SRS") or "", grid, shape, tuple(b for b, _ in found), found[0][1])
 
 
 def _band(number: int, band: ElementTree.Element) -> tuple[MosaicBand, tuple[MosaicPart, ...]]:

@@ -50,7 +50,7 @@ def lowercase_words(value: object) -> set[str]:
 
 
 def why_not_raster(asset: pystac.Asset) -> str | None:
-    """Why an asset is no raster; None for one that is."""
+    """Why an asset is not a raster; None for one that is."""
     named = lowercase_words(asset.roles)
     if "data" not in named and (side := SIDE_ROLES & named):
         return f"role {', '.join(sorted(side))}"
@@ -66,7 +66,7 @@ def why_not_raster(asset: pystac.Asset) -> str | None:
 def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
     """Keys of assets that may hold raster bands, the likeliest data first: GeoTIFF before JPEG 2000 and VRT.
 
-    Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is no reflectance.
+    Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is not a reflectance.
     """
     named = {key: lowercase_words(asset.roles) for key, asset in item.assets.items() if why_not_raster(asset) is None}
     data = [key for key in named if "visual" not in named[key] or "data" in named[key]] or list(named)
@@ -80,7 +80,7 @@ def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
 
 
 def why_none(item: pystac.Item) -> str:
-    """Which assets are no rasters and why, to end an error about what an item has."""
+    """Which assets are not rasters and why, to end an error about what an item has."""
     reasons = [f"{key} ({why})" for key, asset in item.assets.items() if (why := why_not_raster(asset))]
     return f"; passed over: {listed(reasons, most=8)}" if reasons else ""
 

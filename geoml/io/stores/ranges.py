@@ -161,11 +161,11 @@ class RemoteFile(ABC):
         return Container({self.name: self})
 
     def forget(self) -> None:
-        """Request everything of this file anew."""
+        """Request everything of this file again."""
         _cache.forget(self._href)
 
     def check(self) -> None:
-        """Read the head, unless it is cached. Raises ``failure``; DataError when it is not one of the ``kind``."""
+        """Read the head, unless it is cached. Raises ``failure``; DataError if it is not one of the ``kind``."""
         head = self._guarded(lambda: self._page(0), b"")
         self._guarded(lambda: check_head(head, self.kind), None)
         if self.failure is not None:
@@ -337,7 +337,7 @@ def widest(ranges: Sequence[tuple[int, int]], spare: int) -> int:
 
 
 def forget(href: str) -> None:
-    """Request everything of a file anew."""
+    """Request everything of a file again."""
     _cache.forget(href)
 
 

@@ -18,7 +18,7 @@ from geoml import testing
 from geoml.errors import DataError, InputError
 from geoml.io.cog import vrt_mosaic
 from geoml.io.cog.read import header, read
-from geoml.io.cog.vrt_mosaic import Mosaic, MosaicBand, MosaicPart
+from geoml.io.cog.vrt_mosaic import MosaicBand, MosaicPart, VrtMosaic
 from geoml.io.stac.bands import BandSpec
 from geoml.settings import settings
 from tests.integration import fault_server
@@ -29,7 +29,7 @@ BOX = GeoBox((70, 90), GRID, "EPSG:32621")
 PARTS = tuple(
     MosaicPart(f"p{r}{c}.tif", r, c, *DATA[0, r : r + 32, c : c + 64].shape) for r in (0, 32, 64) for c in (0, 64)
 )
-MOSAIC = Mosaic("EPSG:32621", GRID, (70, 90), (MosaicBand("uint16", 0.0), MosaicBand("uint16", 0.0)), PARTS)
+MOSAIC = VrtMosaic("EPSG:32621", GRID, (70, 90), (MosaicBand("uint16", 0.0), MosaicBand("uint16", 0.0)), PARTS)
 NAMES = [p.href for p in PARTS]
 
 
