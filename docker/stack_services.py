@@ -317,6 +317,7 @@ class Prefect(Service):
             "PREFECT_HOME": str(self.folder / "server"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_API_URL": self.url,
+            "PREFECT_UI_URL": self.url.removesuffix("/api"),  # what messages of automations link to
             "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.folder / 'server' / 'prefect.db'}",
             "DO_NOT_TRACK": "1",
         }

@@ -36,7 +36,7 @@ def parameters_from(
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Make the fields of a recipe the parameters of a flow, whose first parameter is the recipe.
 
-    ``absent`` makes the fields that are no parameters of the flow of its other parameters; ``choices`` are names in
+    ``absent`` makes the fields that are not parameters of the flow of its other parameters; ``choices`` are names in
     `CHOICES` by field, where that is another one. The recipe checks the values, so the flow raises an InputError that
     names the field.
     """
@@ -91,7 +91,7 @@ def _parameter(option: Option, choice: Schema | None) -> inspect.Parameter:
 
 
 def recipe(values: Mapping[str, object], kind: type[T]) -> T:
-    """The recipe of flat parameters; what is no field of a recipe is left out. Raises InputError.
+    """The recipe of flat parameters; what is not a field of a recipe is left out. Raises InputError.
 
     Signatures that URLs name are filled in, see `flows.signatures`.
     """

@@ -23,7 +23,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from .server import patiently
 
 BLOCK = "geoml-notify"
-BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
+BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url or '' }}"
 WHEN = {
     "geoml: a run failed": ({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, "tag", "geoml"),
     "geoml: something new": ({"prefect.flow-run.Completed"}, "flow", "monitor"),
@@ -56,7 +56,7 @@ def _named(role: str, name: str) -> dict[str, str]:
 
 
 def register(url: str) -> list[str]:
-    """Save the block and make the automations anew; their names."""
+    """Save the block and make the automations again; their names."""
     block = CustomWebhookNotificationBlock(
         name=BLOCK, url="{{address}}", secrets={"address": url}, json_data={"text": "{{subject}}\n{{body}}"}
     )

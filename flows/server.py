@@ -1,4 +1,4 @@
-"""Prefect's server on a busy machine: how long it may take, and which of its failures are tried again.
+"""Prefect's server on a busy machine: how long it may take, and which of its failures are retried.
 
 A flow without ``PREFECT_API_URL`` starts a temporary server of its own, over a SQLite file that all such flows of a
 user share. On a busy machine the 20 seconds that Prefect gives it to start are too few, and the file is locked by

@@ -107,7 +107,7 @@ def changes(out: str, rows: Sequence[Mapping[str, object]], failed: Mapping[str,
 
 
 def completed(run: dict[str, Any]) -> Any:
-    """The end of a flow: what ``run.json`` says, and whether the images are like the training data."""
+    """The end of a flow: the contents of ``run.json``, and whether the images are like the training data."""
     said = [*filter(None, [described(run)]), *warning_line(run.get("warnings") or [])]
     return Completed(data=run, message="; ".join(said))
 

@@ -26,14 +26,14 @@ from .runner import Steps
 from .show import Progress, publish
 
 RETRIES = 2
-"""Times that a batch with blocks that may work later is tried again; then they count as failed."""
+"""Times that a batch with blocks that may work later is retried; then they count as failed."""
 
 GPU = "gpu"
 """Global concurrency limit of which a batch on a GPU takes a slot: ``prefect gcl create gpu --limit 1``."""
 
 
 def transient(_task: object, _run: object, state: State[object]) -> bool:
-    """Only what may go away by itself is tried again."""
+    """Only what may go away by itself is retried."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
@@ -80,7 +80,7 @@ def gpu() -> Iterator[None]:
     task_run_name="{name}",
 )
 def blocks(out: str, ids: list[str], name: str, signatures: Signatures) -> Tally:
-    """Predict a batch of blocks. A batch that is tried again skips the blocks that are done."""
+    """Predict a batch of blocks. A batch that is retried skips the blocks that are done."""
     log = get_run_logger()
     signatures.install()
     with gpu():
@@ -89,7 +89,7 @@ def blocks(out: str, ids: list[str], name: str, signatures: Signatures) -> Tally
         log.warning("block %s failed: %s", key, why)
     if tally.transient and task_run.run_count <= RETRIES:
         raise TransientError(f"{len(tally.transient)} blocks may work later, the first is {tally.transient[0]}")
-    log.info("%s: %d done, %d were done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
+    log.info("%s: %d done, %d already done, %d failed", name, len(tally.done), len(tally.skipped), len(tally.failed))
     return tally
 
 

@@ -1,7 +1,7 @@
 """A region, a time range and a model in; a map that people can trust out.
 
 ``geoml.search``, ``geoml.predict``, ``geoml.stream``, ``geoml.train``, ``geoml.evaluate``, ``geoml.forecast`` (for
-tables), ``geoml.geolocate`` and ``geoml.track`` do what the commands of the same names do. ``geoml.open`` opens the
+tables), ``geoml.geolocate`` and ``geoml.track`` do the same as the commands of those names. ``geoml.open`` opens the
 output of a run, and ``geoml.apply`` runs a model on an array. They are imported on first use, so ``import geoml`` stays
 fast.
 """

@@ -1,6 +1,6 @@
-"""The error table: one class for each party that has to act, with the exit code of the command.
+"""The error table: one class for each party that must act, with the exit code of the command.
 
-Every message is one line without control characters and without secrets of URLs, whatever ids and hrefs are in it.
+Every message is one line, without control characters and without secrets from URLs, whatever ids and hrefs it has.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class GeomlError(Exception):
 
 
 class InputError(GeomlError, ValueError):
-    """The request is wrong: the message names the field and what would be right."""
+    """The request is wrong: the message names the field and what is expected."""
 
     exit_code = 2
 
@@ -61,14 +61,14 @@ class ModelError(GeomlError):
 
 
 class MissingExtra(GeomlError, ImportError):
-    """An optional dependency is absent: the message names the extra to install."""
+    """An optional dependency is missing: the message names the extra to install."""
 
     exit_code = 7
 
 
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
-    """Inside, import what the optional dependencies ``extra`` install: MissingExtra says so where they are absent."""
+    """Import inside what the optional dependencies ``extra`` install: MissingExtra if they are missing."""
     try:
         yield
     except MissingExtra:
@@ -96,7 +96,7 @@ _NO_ROOM = (
 
 
 def out_of_memory(err: BaseException | None) -> bool:
-    """True when ``err`` or what caused it says that no memory is left: of numpy, pyarrow, torch, GDAL or the kernel."""
+    """Whether ``err`` or its cause reports a lack of memory: in numpy, pyarrow, torch, GDAL or the kernel."""
     for _ in range(8):
         if err is None:
             return False
@@ -114,10 +114,10 @@ def out_of_memory(err: BaseException | None) -> bool:
 
 @contextmanager
 def limits(what: str) -> Iterator[None]:
-    """Raise a lack of memory or a name that is too long, wherever inside, as an error of the table that names ``what``.
+    """Turn a lack of memory or a name that is too long, wherever it occurs inside, into an error that names ``what``.
 
-    An allocation that fails is a TransientError, also where it caused another error: the data are not to blame. A name
-    that no file can have is an InputError.
+    A failed allocation is a TransientError, even if it caused another error: the data are not to blame. A name that no
+    file can have is an InputError.
     """
     try:
         yield

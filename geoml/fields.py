@@ -49,7 +49,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A field whose class is chosen by what it holds, so that its own fields are no options of the recipe."""
+    """A field whose class is chosen by what it holds, so that its own fields are not options of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Of a text, or of each text in a list; empty where any will do."""
+        """Of a text, or of each text in a list; empty if any will do."""
         inner = self.schema.get("items", self.schema)
         return tuple(inner.get("enum") or filter(None, [inner.get("const")]))
 
@@ -122,7 +122,7 @@ def _model(info: FieldInfo) -> type[BaseModel] | None:
 
 
 def nested(kind: type[BaseModel], values: Mapping[str, object]) -> dict[str, object]:
-    """Flat values by field name as ``kind`` has them, one mapping in another; what is no field of it is left out."""
+    """Flat values by field name as ``kind`` has them, one mapping in another; what is not a field of it is left out."""
     out: dict[str, object] = {}
     for name, info in kind.model_fields.items():
         if (model := _model(info)) is not None:

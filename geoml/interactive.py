@@ -1,4 +1,4 @@
-"""`geoml.predict` as a person calls it: with a progress bar where somebody looks, and a run to look into afterwards."""
+"""`geoml.predict` for interactive use: with a progress bar, and a run to explore afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def predict(
     progress: Progress | None = None,
     started: Callable[[Plan, Sequence[str]], None] | None = None,
 ) -> Run:
-    """`geoml.pipeline.predict`, as a `geoml.Run`: its layers and tables, and the fields of ``run.json`` by ``[]``.
+    """Like `geoml.pipeline.predict`, but returns a `geoml.Run`: its layers, its tables, and with ``[]`` the fields of
+    ``run.json``.
 
     In a notebook or an interactive shell a progress bar is shown unless ``progress`` or ``started`` are given;
     elsewhere nothing is printed. ``query["region"]`` may be a GeoDataFrame, a shapely geometry or a GeoJSON mapping.

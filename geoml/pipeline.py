@@ -1,4 +1,4 @@
-"""The steps of a run as plain functions: references in, references out.
+"""The steps of a run as plain functions that take and return references.
 
 `predict` runs them one after the other in this process; the flows run the same ones under Prefect. What passes between
 steps is the output folder and block ids; arrays stay inside a step.
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 def plan(
     recipe: PredictRecipe, out: str | Path | RunStore, dates: Sequence[Sequence[pystac.Item]] | None = None
 ) -> planning.Plan:
-    """Search, check the items and cut the region into blocks; write the plan, or keep an equal one that is there.
+    """Search, check the items and divide the region into blocks; write the plan, or keep an existing one that is equal.
 
     ``dates`` are the items of each date, as a search for the recipe gave them; None searches. Two dates are compared
     on a sample of the region (`geoml.engine.run.sample`). If the package records its training data, a sample is
@@ -72,7 +72,7 @@ def plan(
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
             changes = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
             raise InputError(
-                f"out: {store.url} holds the run of another recipe: {changes or monitoring.OTHER_MODEL}; "
+                f"out: {store.url} contains a run of a different recipe: {changes or monitoring.OTHER_MODEL}; "
                 "expected an empty folder or the same recipe"
             )
         made = _sampled(made, items, store)
@@ -87,7 +87,7 @@ def plan(
 
 
 def _sampled(made: planning.Plan, items: Sequence[pystac.Item], store: RunStore) -> planning.Plan:
-    """The plan with what samples of its region say, after these were held against the records of its model."""
+    """The plan with what samples of its region say, after these were compared with the records of its model."""
     made = with_sample(made, items, store)
     compare(made, items, store)
     return with_fitted(made, items, store)
@@ -227,8 +227,8 @@ def evaluate(
 
 @limits("evaluate")
 def beside_simple(package: str | Path, recipe: str | Path | Mapping[str, object]) -> SimpleComparison:
-    """The held-out scores that a package of classes has in its card, beside those of the best simple method by its
-    recipe and of the commonest class; see `geoml.engine.train.simple`."""
+    """The held-out scores in the card of a package of classes, compared with those of the best simple method on the
+    same recipe and of the most common class; see `geoml.engine.train.simple`."""
     from geoml.engine.train.simple import beside  # scikit-learn
 
     _, parsed = _settled(recipe)
@@ -350,7 +350,7 @@ def _plan_days(
         result.days.append(day)
         if undone or not collected(place):
             result.todo[day] = undone
-    if unfit and not result.days:  # no day at all has an item that can be used: that is no odd item
+    if unfit and not result.days:  # no day at all has an item that can be used: that is not an odd item
         result.failed |= unfit
 
 

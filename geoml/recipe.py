@@ -1,4 +1,6 @@
-"""Recipes: one run, frozen, readable as YAML, hashed; what changes the result and nothing of the machine."""
+"""Recipes: one run, frozen, readable as YAML, hashed; everything that changes the result and nothing about the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -307,7 +309,7 @@ def digest(value: object) -> str:
 def differences(before: Mapping[str, object], now: BaseModel, leave: Iterable[str] = ()) -> str:
     """The fields in which the recipe ``before`` (as plain JSON) differs from ``now``, with both values.
 
-    Nested fields have dots in their names; ``leave`` are names that do not count. Empty where nothing differs.
+    Nested fields have dots in their names; ``leave`` are names that do not count. Empty if nothing differs.
     """
     try:  # fields that came later have their default
         before = type(now).model_validate(before).model_dump(mode="json")
@@ -340,7 +342,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as err:
         raise InputError(f"{path}: cannot be read ({err.strerror}); expected a YAML file") from err
-    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: not UTF-8, or a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: not UTF-8, or an invalid date
         raise InputError(f"{path}: not plain YAML ({' '.join(str(err).split())[:300]})") from err
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a YAML mapping, found {type(value).__name__}")
@@ -361,7 +363,7 @@ def _size(value: object, sizes: dict[int, int]) -> int:
 
 
 def check_text(value: object, where: str) -> None:
-    """Raise InputError for text that is no Unicode: a file name in bytes that are not UTF-8 cannot be written down."""
+    """Raise InputError for text that is not Unicode: a file name in bytes that are not UTF-8 cannot be written down."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as err:

@@ -88,7 +88,7 @@ def wrong(url: str) -> str | None:
     try:
         urlsplit(url).port  # noqa: B018, reading it checks it
     except ValueError:
-        return "is no URL; expected a plain one"
+        return "is not a URL; expected a plain one"
     return None
 
 

@@ -130,7 +130,7 @@ def _entry_points(group: str) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def _file_of(module: str, what: str) -> Path:
-    """The source of an installed module. Raises InputError where there is none."""
+    """The source of an installed module. Raises InputError if there is none."""
     from importlib.util import find_spec
 
     try:

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     )
     backend: str = Field(
         default="torch",
-        description="what runs networks: torch; openvino, onnx or tensorrt (extras of those names); aotinductor; or"
+        description="back end for networks: torch; openvino, onnx or tensorrt (extras of those names); aotinductor; or"
         " auto: the fastest that passes its proof; docs/backends.md",
     )
     devices: int = Field(
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     )
     public_url: str | None = Field(
         default=None,
-        description="where people find what is written, as FOLDER=URL, such as /data/runs=https://maps.example.org/runs:"
+        description="public address of outputs, as FOLDER=URL, such as /data/runs=https://maps.example.org/runs:"
         " flows link reports below FOLDER (or s3://bucket/prefix) by it",
     )
     lease: float = Field(
@@ -166,7 +166,7 @@ def settings() -> Settings:
         raise InputError(
             "; ".join(_wrong(e["loc"], e["msg"].removeprefix("Value error, "), e["input"]) for e in err.errors())
         ) from None  # its own text has values, such as an address with a password
-    except SettingsError as err:  # a list that is no JSON
+    except SettingsError as err:  # a list that is not JSON
         name = next((n for n in Settings.model_fields if f'"{n}"' in str(err)), "")
         raise InputError(_wrong((name,), "expected a JSON list", os.environ.get(variable(name)))) from err
 

@@ -1,7 +1,8 @@
-"""Of the site: README as the home page, links that leave ``docs/`` into the repository, anchors as GitHub has them."""
+"""Of the site: README as the home page, notebooks as pages, links that leave ``docs/``, anchors as GitHub has them."""
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -20,10 +21,20 @@ def slug(text: str, separator: str) -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the home page, which is README with links as from ``docs/``."""
+    """Add the home page, which is README with links as from ``docs/``, and the notebooks."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "index.md", content=_links(text, ".")))
+    for path in sorted((ROOT / "docs" / "tutorials").glob("*.ipynb")):
+        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=_notebook(path)))
     return files
+
+
+def _notebook(path: Path) -> str:
+    """The cells of a notebook as Markdown. Outputs are not kept in the repository."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    body = [text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in parts]
+    return "\n\n".join([*body, f"This page is the notebook `docs/tutorials/{path.name}`.", ""])
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -44,8 +55,9 @@ def _links(text: str, folder: str) -> str:
         place = posixpath.normpath(posixpath.join(folder, path))
         if place == "README.md":
             return f"{before}{_relative('docs/index.md', folder)}{mark}{anchor}{after}"
-        if place.startswith("docs/") and Path(place).suffix != ".ipynb" and (ROOT / place).is_file():
-            return f"{before}{_relative(place, folder)}{mark}{anchor}{after}"
+        if place.startswith("docs/") and (ROOT / place).is_file():
+            page = place.removesuffix(".ipynb") + ".md" if place.endswith(".ipynb") else place
+            return f"{before}{_relative(page, folder)}{mark}{anchor}{after}"
         return match[0] if not before.endswith("](") else f"{before[1:-2]} (`{place}`)"
 
     fenced = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)

@@ -1,1 +1,1 @@
-"""Backends: what runs a network, one file each; `geoml.engine.contract.Backend` says what a file's classes do."""
+"""Backends run networks, one file each; `geoml.engine.contract.Backend` defines what the classes of a file do."""

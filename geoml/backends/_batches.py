@@ -86,13 +86,13 @@ class Batches:
             else:
                 self.side = -(-size // (2 * stride)) * stride
             chips = f"chips of {self.side or size} pixels, {self.batch} at once"
-            log.warning("%s: not enough memory, going on with %s", self._model, chips)
+            log.warning("%s: not enough memory, continuing with %s", self._model, chips)
             if self.device.type == "cuda":  # not in the handler: it keeps the tensors of the failed try alive
                 torch.cuda.empty_cache()
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """What the device raises inside, as TransientError without memory, and as ModelError when it fails."""
+        """What the device raises inside, as TransientError without memory, and as ModelError if it fails."""
         where = f"{self._model} on {self.device}"
         try:
             yield

@@ -1,4 +1,4 @@
-"""Networks that a library runs after a conversion: what its back end does beside calling the library.
+"""Networks that a library runs after a conversion: what its back end does besides calling the library.
 
 A program is converted for one shape of chips, so that nothing of it hangs on a size that it has not seen; images are
 padded to the network's stride here, whatever the architecture says it takes. It is compared with PyTorch before its
@@ -47,7 +47,7 @@ Proof = Mapping[str, Any]
 
 
 def choose_cpu(precision: str | None = None) -> eager.Device:
-    """The processor in ``precision``; None asks the settings. Raises InputError where they ask for another device,
+    """The processor in ``precision``; None asks the settings. Raises InputError if they ask for another device,
     MissingExtra for int8 without what makes it."""
     if settings().device not in ("auto", "cpu"):
         raise InputError(f"GEOML_DEVICE: {settings().device!r}; this back end computes on cpu")
@@ -99,7 +99,7 @@ class Compiled(Batches):
     def prove(self, size: int) -> Proof:
         """Make ready for chips of ``size`` pixels a side with all that the network asks for.
 
-        Raises ModelError where the network cannot be converted or does not say then what it says in PyTorch, InputError
+        Raises ModelError if the network cannot be converted or does not say then what it says in PyTorch, InputError
         for int8 where the card does not say what is lost by it.
         """
         record, name = self._signature.int8, self._signature.name

@@ -36,7 +36,7 @@ PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
 
 
 def check_installed() -> None:
-    """Raise MissingExtra where what makes programs in int8 is absent."""
+    """Raise MissingExtra if what makes programs in int8 is absent."""
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
         raise MissingExtra(f"GEOML_PRECISION: int8 needs {missing[0]}; pip install 'geoml[onnx]'")
@@ -55,7 +55,7 @@ def onnx_runtime() -> Any:
 
 
 def to_onnx(program: torch.export.ExportedProgram) -> bytes:
-    """An ONNX model with its weights inside and what is constant computed, so that a bias is no steps to make one."""
+    """An ONNX model with its weights inside and what is constant computed, so that a bias is no computation."""
     made = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False)
     assert made is not None
     content: bytes = made.model_proto.SerializeToString()
@@ -83,7 +83,7 @@ def seen_ranges(model: bytes, images: Iterable[NDArray[np.float32]]) -> tuple[di
 def quantised(model: bytes, record: Int8) -> bytes:
     """The program in int8 of a model of any shape of chips, by the ranges of the card.
 
-    Raises ValueError where the ranges are of other steps, as another version of torch may write them.
+    Raises ValueError if the ranges are of other steps, as another version of torch may write them.
     """
     library = onnx_runtime().quantization
     loaded, steps, left = _steps(model)

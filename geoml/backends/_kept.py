@@ -46,7 +46,7 @@ def kept(kind: str, key: object, make: Callable[[], Kept]) -> Kept:
     """The entry of ``key`` (plain values, which decide what it is), made by ``make`` where there is none that is whole.
 
     Several processes may ask at once: each may make it, and all get that of the first. A disk without room costs time
-    and is no error. Raises InputError where the scratch folder cannot be used.
+    and is not an error. Raises InputError if the scratch folder cannot be used.
     """
     name, home = digest(key), scratch("backends", kind)
     if (found := _read(home / name)) is not None:
@@ -64,7 +64,7 @@ def kept(kind: str, key: object, make: Callable[[], Kept]) -> Kept:
 
 
 def _read(folder: Path) -> Kept | None:
-    """None where there is none; one that is not as it was written is said once and removed."""
+    """None if there is none; one that is not as it was written is said once and removed."""
     try:
         if (text := read_small(folder / ENTRY)) is None:
             shutil.rmtree(folder, ignore_errors=True)  # a folder without one is none that was published
@@ -76,7 +76,7 @@ def _read(folder: Path) -> Kept | None:
     except (DataError, OSError, ValueError, LookupError, TypeError, RecursionError):
         whole = False
     if not whole:
-        log.warning("%s: not as it was written; made again", folder)
+        log.warning("%s: not as it was written; building it again", folder)
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return Kept(known, files)

@@ -1,4 +1,4 @@
-"""Does a converted network say what the network says? Compared with PyTorch before it is used, never after.
+"""Whether a converted network has the output of the original. Compared with PyTorch before it is used, never after.
 
 A conversion may freeze what hangs on the size of a chip, reorder axes or compute in another precision, and none of it
 raises. Its raw output on made images, of the size that it is for and of one off the network's stride, is set beside

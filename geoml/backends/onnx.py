@@ -72,7 +72,7 @@ class Backend(Compiled):
         def run(inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
             try:
                 found: NDArray[np.float32] = session.run(None, dict(zip(names, inputs, strict=True)))[0]
-            except Exception as err:  # its own classes are no RuntimeError
+            except Exception as err:  # its own classes are not RuntimeError
                 raise RuntimeError(f"onnxruntime: {err}") from err
             return found
 

@@ -1,4 +1,4 @@
-"""PyTorch: where a network runs, in which precision, how it is made ready, and what happens when memory ends."""
+"""PyTorch: where a network runs, in which precision, how it is prepared, and what happens when memory runs out."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Backend(Batches):
 
     ``module`` is placed, its batch normalisations are fused, and with the setting ``compile`` it is compiled. One that
     gives features is only placed, in bf16 with its weights: by autocast each batch would cast them again, which costs a
-    third of the pictures per second. Raises TransientError when the device has no room for it, ModelError when the
+    third of the pictures per second. Raises TransientError if the device has no room for it, ModelError if the
     device fails.
     """
 

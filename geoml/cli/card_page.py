@@ -98,7 +98,7 @@ def _print_scores(card: ModelCard) -> None:
 
     out_console.print(Text(" How well it did", "bold"), end="")
     if not card.scores:
-        out_console.print(": not scored; it learns nothing, or was never held against labels")
+        out_console.print(": not scored; it is not trained, or was never compared with labels")
         return
     out_console.print(f", {_source(card.scores)}")
     if card.task in FILES.names():

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def catalogs_list(as_json: Json = False) -> None:
-    """The catalogs that --catalog takes by name: those of geoml, and yours in GEOML_CATALOGS.
+    """List the catalogs that --catalog takes by name: those of geoml, and yours in GEOML_CATALOGS.
 
     Example:
     geoml catalogs list
@@ -55,7 +55,7 @@ def catalogs_list(as_json: Json = False) -> None:
 
 
 def recipes_list(as_json: Json = False) -> None:
-    """The recipes that train and evaluate take by name: those of geoml, and yours in GEOML_CATALOGS.
+    """List the recipes that train and evaluate take by name: those of geoml, and yours in GEOML_CATALOGS.
 
     Example:
     geoml recipes list
@@ -88,7 +88,7 @@ def _whose(path: Path) -> str:
 
 @options.from_recipe(CatalogRecipe, argument="scenes", where="catalogs new")
 def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="folder of the catalog")]) -> None:
-    """A static STAC catalog of GeoTIFFs, which stay where they are.
+    """Write a static STAC catalog of GeoTIFFs, which stay in place. Shards of an Earth Engine export are one item.
 
     Example:
     geoml catalogs new 2024-06-01.tif 2024-07-01.tif --bands blue,green,red,nir -o scenes
@@ -96,7 +96,7 @@ def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="
     from geoml.io.cog.scene_files import scenes_of
     from geoml.io.cog.scene_items import write_scenes
 
-    scenes = scenes_of(recipe.scenes, recipe, recipe.datetime)
+    scenes = scenes_of(recipe.scenes, recipe, recipe.datetime, skipped=recipe.skipped_shards)
     catalog = write_scenes(scenes, recipe, out, f"{len(scenes)} scenes of files")
     table = Table(Column("item", overflow="fold"), "bands", "gsd", "CRS", "datetime", "which is")
     for scene in scenes:

@@ -31,7 +31,7 @@ Runs = Annotated[
     typer.Option(
         "--backend",
         metavar="|".join(("auto", *Registry("geoml.backends", "backend").names())),
-        help="what runs the network; by default GEOML_BACKEND",
+        help="back end that runs the network; by default GEOML_BACKEND",
     ),
 ]
 """The back end of a command, for `use_backend`."""

@@ -27,10 +27,10 @@ def register(app: typer.Typer) -> None:
 @options.from_recipe(CycleRecipe)
 def cycles(
     recipe: CycleRecipe,
-    out: Annotated[Path, typer.Option("--out", help="folder of all cycles; one that was stopped goes on")],
+    out: Annotated[Path, typer.Option("--out", help="folder of all cycles; a stopped cycle is resumed")],
     as_json: Json = False,
 ) -> None:
-    """Every forecast that is due, issued again where late data changed it, and what came true of those before.
+    """Issue every forecast that is due, reissue those that late data changed, and verify earlier ones.
 
     Example:
     geoml cycles -m advection --cube radar --reads knmi-radar \\

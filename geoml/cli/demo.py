@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the command, with a flag for each demo that is there."""
 
     def run(out: Path, **flags: bool) -> None:
-        """The main job on the embedded catalog and model, as a Prefect flow where Prefect is there; no network.
+        """Run the whole pipeline on bundled data, as a Prefect flow if Prefect is installed. Needs no network.
 
         Example:
         geoml demo -o demo-out

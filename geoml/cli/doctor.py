@@ -92,12 +92,12 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    catalogs: Annotated[bool, typer.Option("--catalogs", help="also ask each catalog whether it answers")] = False,
+    catalogs: Annotated[bool, typer.Option("--catalogs", help="also check whether each catalog responds")] = False,
     as_json: Json = False,
 ) -> None:
-    """What is installed and works here, and what a missing extra would enable. Fails if something needed is broken.
+    """Show what works here and what missing extras would enable. Fails if something required is broken.
 
-    Nothing is sent anywhere, unless --catalogs asks the catalogs.
+    Nothing is sent over the network, except by --catalogs.
 
     Example:
     geoml doctor

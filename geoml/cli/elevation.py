@@ -29,7 +29,7 @@ def elevation(
     out: Annotated[Path, typer.Option("--out", help="folder of the run")],
     as_json: Json = False,
 ) -> None:
-    """Terrain and surface above a stated datum, heights and buildings, from points or from two views.
+    """Terrain and surface above a stated datum, heights and buildings, from points or from two images.
 
     Example:
     geoml elevation --points tiles/ --res 0.5 -o town
@@ -40,7 +40,7 @@ def elevation(
 
 
 def run_elevation(recipe: ElevationRecipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
-    """Make the heights, and say what was written; what ``run.json`` says."""
+    """Make the heights, and say what was written; the contents of ``run.json``."""
     from geoml import pipeline
     from geoml.cli.predict import outputs
     from geoml.cli.progress import progress_bar

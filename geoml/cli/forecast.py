@@ -25,7 +25,7 @@ def forecast(
     out: Annotated[Path, typer.Option("--out", help="folder of the run")],
     as_json: Json = False,
 ) -> None:
-    """Forecasts with quantiles from what was known at a reference time.
+    """Make forecasts with quantiles from what was known at a reference time.
 
     Example:
     geoml forecast -m persistence --table air.parquet \\

@@ -20,7 +20,7 @@ from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, Sim
 
 
 class RunOr(TyperGroup):
-    """A first word that is no subcommand begins the sources of the run; a file of such a name is given as ./NAME."""
+    """A first word that is not a subcommand begins the sources of the run; a file of such a name is given as ./NAME."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("--help", "--"):
@@ -35,7 +35,7 @@ geolocate = typer.Typer(
     no_args_is_help=True,
 )
 index = typer.Typer(
-    help="The index that similar pictures are looked up in.",
+    help="Manage the index for finding similar pictures.",
     epilog=example("geoml geolocate index add photos/ --index photos.index"),
     no_args_is_help=True,
 )
@@ -58,12 +58,12 @@ IndexDir = Annotated[Path, typer.Option("--index", help="folder of the index")]
 def run(
     recipe: LocateRecipe,
     images: Images,
-    out: Annotated[Path, typer.Option("--out", help="GeoParquet file; run again to go on after a stop")],
+    out: Annotated[Path, typer.Option("--out", help="GeoParquet file; run again to resume after a stop")],
     map: Annotated[Path | None, typer.Option("--map", help="also a page that works without a network")] = None,
     backend: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """A row for each picture: the place, how sure that is, or why there is none.
+    """Locate pictures: one row each with the place and its uncertainty, or the reason why there is none.
 
     Example:
     geoml geolocate photos/ -m world-overhead \\
@@ -95,7 +95,7 @@ def run(
 def geolocate_map(
     recipe: MapRecipe,
     images: Images,
-    out: Annotated[Path, typer.Option("--out", help="GeoParquet file; run again to go on after a stop")],
+    out: Annotated[Path, typer.Option("--out", help="GeoParquet file; run again to resume after a stop")],
     cache: Annotated[
         Path | None,
         typer.Option("--cache", help="folder of indexes and thresholds, so that runs share them; else inside OUT.run"),
@@ -104,7 +104,7 @@ def geolocate_map(
     backend: Runs = None,
     as_json: Json = False,
 ) -> None:
-    """Where pictures from above lie on a map: footprint, metres of error, or why they were not found.
+    """Locate pictures from above on a map: footprint, error in metres, or why they were not found.
 
     Example:
     geoml geolocate map frames/ --reference mosaic.tif -o found.parquet
@@ -135,7 +135,7 @@ def geolocate_map(
 @command(geolocate, "verify")
 @options.from_recipe(VerifyRecipe, where="geolocate verify")
 def verify(recipe: VerifyRecipe, images: Images, as_json: Json = False) -> None:
-    """Does a picture fit the place where it is said to be taken? Evidence, not a place.
+    """Check whether a picture fits the place where it is claimed to have been taken. Gives evidence, not a place.
 
     Example:
     geoml geolocate verify photo.jpg -m world-overhead --lon 12.33 --lat 45.44
@@ -166,7 +166,7 @@ def similar(
     index: IndexDir,
     as_json: Json = False,
 ) -> None:
-    """The pictures of an index that look most like one.
+    """Find the pictures of an index that look most like a given one.
 
     Example:
     geoml geolocate similar photo.jpg --index photos.index
@@ -187,7 +187,7 @@ def similar(
 @command(index, "add")
 @options.from_recipe(LocatorRecipe, where="geolocate index add")
 def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
-    """Add pictures; each content is there once.
+    """Add pictures; duplicates are added once.
 
     Example:
     geoml geolocate index add photos/ --index photos.index
@@ -198,7 +198,7 @@ def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
     for name, why in summary["failed"].items():
         err_console.print(f"{name}: {why}", highlight=False)
     out_console.print(
-        f"{summary['added']} added, {summary['known']} were there, {len(summary['failed'])} could not be read; "
+        f"{summary['added']} added, {summary['known']} were already there, {len(summary['failed'])} could not be read; "
         f"{summary['pictures']} pictures in {index}"
     )
 
@@ -210,7 +210,7 @@ def index_remove(
     names: Annotated[list[str], typer.Argument(help="names or checksums of pictures")],
     index: IndexDir,
 ) -> None:
-    """Take pictures out.
+    """Remove pictures.
 
     Example:
     geoml geolocate index remove photo.jpg --index photos.index
@@ -223,7 +223,7 @@ def index_remove(
 @command(geolocate, "localizability")
 @options.from_recipe(LocatorRecipe, where="geolocate localizability")
 def localizability(recipe: LocatorRecipe, images: Images, as_json: Json = False) -> None:
-    """How much a picture tells of its place: look before you publish. No place is shown.
+    """Show how much a picture reveals about its place, before you publish it. Prints no place.
 
     Example:
     geoml geolocate localizability photos/
@@ -245,9 +245,9 @@ def localizability(recipe: LocatorRecipe, images: Images, as_json: Json = False)
 def strip_exif(
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="folder of the copies")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace copies that are there")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace existing copies")] = False,
 ) -> None:
-    """Copies that say nothing of where, when and by whom; pixels and colours stay.
+    """Copy pictures without their place, time and author; pixels and colours stay.
 
     Example:
     geoml geolocate strip-exif photos/ -o clean

@@ -28,10 +28,10 @@ def import_model(
             help="a .pt2 or .onnx file, a folder of smp or huggingface; or a kind: torchgeo, timm, presto, …",
         ),
     ],
-    source: Annotated[Path, typer.Argument(help="file or folder of a kind; of lite0 none")] = Path(),
+    source: Annotated[Path, typer.Argument(help="file or folder of that kind; none for lite0")] = Path(),
     out: Annotated[Path | None, typer.Option("--out", help="folder of the new package; by default its name")] = None,
 ) -> None:
-    """Turn a network or published weights into a model package that gives the same.
+    """Turn a network or published weights into a model package with the same output.
 
     Example:
     geoml models import net.onnx --bands red,green,blue,nir --gsd 10 \\

@@ -25,10 +25,10 @@ def learn(
     recipe: LearnRecipe,
     out: Annotated[Path, typer.Option("--out", help="folder of the run; the package is OUT/model")],
     places: Annotated[
-        int, typer.Option("--places", help="also draw so many places of the map to check, OUT/places.gpkg")
+        int, typer.Option("--places", help="also draw this many places of the map to check, OUT/places.gpkg")
     ] = 0,
 ) -> None:
-    """Land cover from few labels: a package, the map of the region, and a page that says how far it can be trusted.
+    """Land cover from few labels: a package, a map of the region, and a page on how far it can be trusted.
 
     Example:
     geoml learn labels.gpkg --field class -c earth-search -C sentinel-2-l2a \\

@@ -58,7 +58,7 @@ def main(
 
 @command(models, "list")
 def models_list(as_json: Json = False) -> None:
-    """The model packages that are installed.
+    """List the installed model packages.
 
     Example:
     geoml models list
@@ -77,7 +77,7 @@ def models_list(as_json: Json = False) -> None:
 
 @command(models, "show")
 def models_show(name: Annotated[str, typer.Argument(help="name or package directory")], as_json: Json = False) -> None:
-    """A model's card: what it needs, what it gives, how well it did, where not to use it.
+    """Show a model's card: what it needs, what it returns, how well it did, where not to use it.
 
     Example:
     geoml models show demo-itaipu
@@ -95,12 +95,12 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
 @command(models, "new")
 def models_new(
     architecture: Annotated[str, typer.Argument(help="cva, image_difference, ir_mad, index_{difference,crossing}")],
-    bands: Annotated[list[str], typer.Option("--bands", help="common names, as red,nir")],
+    bands: Annotated[list[str], typer.Option("--bands", help="common names, such as red,nir")],
     gsd: Annotated[float, typer.Option("--gsd", help="metres")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
-    config: Annotated[list[str] | None, typer.Option("--config", help="key=value, for each option")] = None,
+    config: Annotated[list[str] | None, typer.Option("--config", help="key=value; repeat for each option")] = None,
 ) -> None:
-    """Write the package of a model that needs no training: it is calibrated on the pixels of each run.
+    """Write the package of a model that needs no training: its parameters are estimated on the pixels of each run.
 
     Example:
     geoml models new index_difference --bands red,nir --gsd 10 \\
@@ -115,7 +115,7 @@ def models_new(
 
 
 def _options(words: Sequence[str]) -> dict[str, object]:
-    """key=value words with values as in JSON; what is no JSON is text."""
+    """key=value words with values as in JSON; what is not JSON is text."""
     options: dict[str, object] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -132,9 +132,9 @@ def _options(words: Sequence[str]) -> dict[str, object]:
 def models_compare(
     model: Annotated[str, typer.Argument(help="name or package directory of a segmentation")],
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
-    binary: Annotated[bool, typer.Option("--binary", help="only changed or not, instead of from-to")] = False,
+    binary: Annotated[bool, typer.Option("--binary", help="only changed or unchanged, instead of from-to")] = False,
 ) -> None:
-    """A model of change that compares the maps which a segmentation makes of two dates.
+    """Write a change model that compares the maps which a segmentation makes of two dates.
 
     Example:
     geoml models compare demo-itaipu -o itaipu-change
@@ -151,10 +151,10 @@ def models_compare(
 def area_draw(
     run: Annotated[str, typer.Argument(help="folder or URL of a finished run")],
     out: Annotated[Path, typer.Option("--out", help=".gpkg or .geojson file to fill in")],
-    places: Annotated[int, typer.Option("--places", help="about so many")] = 400,
-    seed: Annotated[int, typer.Option("--seed", help="another one draws other places")] = 0,
+    places: Annotated[int, typer.Option("--places", help="approximate number of places")] = 400,
+    seed: Annotated[int, typer.Option("--seed", help="another seed draws other places")] = 0,
 ) -> None:
-    """Places in every class of a map, drawn at random, for people to look at; the map's answer is not in the file.
+    """Draw random places in every class of a map for people to check; the file does not contain the map's class.
 
     Example:
     geoml area draw itaipu --places 400 -o places.gpkg
@@ -169,10 +169,10 @@ def area_draw(
 def area_next(
     run: Annotated[str, typer.Argument(help="folder of a run with classes")],
     out: Annotated[Path, typer.Option("--out", help=".gpkg or .geojson file to fill in")],
-    places: Annotated[int, typer.Option("--places", help="at most so many")] = 20,
-    seed: Annotated[int, typer.Option("--seed", help="of a run of geoml learn: another one looks at other pixels")] = 0,
+    places: Annotated[int, typer.Option("--places", help="maximum number of places")] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="for a run of geoml learn: another seed uses other pixels")] = 0,
 ) -> None:
-    """Places to label next: where a map is unsure of what it was taught, spread over the ground.
+    """Propose places to label next: where the map is least certain, spread over the area.
 
     Example:
     geoml area next learnt --places 20 -o next.gpkg
@@ -192,7 +192,7 @@ def area_estimate(
     column: Annotated[str, typer.Option("--column", help="column with names or values of classes")] = "reference",
     as_json: Json = False,
 ) -> None:
-    """Areas and accuracies of the classes of a map with 95 % intervals (Olofsson et al. 2014).
+    """Estimate areas and accuracies of the classes of a map with 95 % intervals (Olofsson et al. 2014).
 
     Example:
     geoml area estimate itaipu places.gpkg

@@ -28,7 +28,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="search, check and count
 
 @options.from_recipe(PredictAsked)
 def predict(asked: PredictAsked, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
-    """A map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to go on after a stop.
+    """Make a map: COGs, GeoParquet, STAC items and a report in OUT. Run it again to resume after a stop.
 
     Example:
     geoml predict -m demo-itaipu -c demo \\

@@ -67,7 +67,7 @@ def progress_bar(out: str | Path) -> Iterator[Bar]:
 
 @contextmanager
 def live_bar() -> Iterator[Bar]:
-    """A progress bar on standard error or in a notebook; silent where that is no terminal."""
+    """A progress bar on standard error or in a notebook; silent where that is not a terminal."""
     console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
@@ -100,7 +100,7 @@ def print_domain(run: Mapping[str, Any]) -> None:
 
 @contextmanager
 def counter(what: str, out: str | Path | None = None) -> Iterator[Callable[[int], None]]:
-    """How many of ``what`` are done, of an unknown number, on standard error; silent where that is no terminal.
+    """How many of ``what`` are done, of an unknown number, on standard error; silent where that is not a terminal.
 
     With ``out`` it is told what is kept there when the work is stopped.
     """

@@ -25,7 +25,7 @@ def quantize(
     out: Annotated[Path, typer.Option("--out", help="folder of the new package; its name is the model's")],
     as_json: Json = False,
 ) -> None:
-    """The same model, ready for int8 too, with its loss on validation data in the card; too large a one is refused.
+    """Add int8 to a model, with its loss on validation data in the card; refused if the loss is too large.
 
     Example:
     geoml models quantize demo-itaipu --data demo-itaipu -o itaipu-int8

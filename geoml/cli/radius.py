@@ -27,7 +27,7 @@ def radius(
     ] = 0.001,
     as_json: Json = False,
 ) -> None:
-    """The same model with the least radius that changes few classes on validation data; its maps say so.
+    """Write the same model with the smallest radius that changes few classes on validation data; its maps say so.
 
     Example:
     geoml models radius demo-itaipu --data demo-itaipu \\

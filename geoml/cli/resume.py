@@ -32,7 +32,7 @@ def resumable(out: str | Path, kept: Callable[[], str], last: Callable[[], Path]
             console = Terminal(stderr=True)
             console.print(f"Stopped: {kept()}, kept in {out}", highlight=False)
             line = command_line()
-            console.print(f"To go on: {line}", highlight=False)
+            console.print(f"To resume: {line}", highlight=False)
             if redact(line) != line:
                 console.print("A signature or password was left out of that line: give it again", highlight=False)
         raise
@@ -51,7 +51,7 @@ def command_line() -> str:
 
 
 def _stamp(last: Callable[[], Path] | None) -> tuple[int, int, int] | None:
-    """What tells a file from one that was written in its place; None where there is none."""
+    """What tells a file from one that was written in its place; None if there is none."""
     with suppress(OSError, GeomlError):  # what is wrong with the place is said by the work itself
         if last is not None:
             found = last().stat()

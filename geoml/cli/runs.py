@@ -35,12 +35,12 @@ def register(app: typer.Typer) -> None:
 
 def runs(
     out: Annotated[str, typer.Argument(help="folder or URL of a run, or a folder with runs below it")],
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="look again every 2 s until nothing is running")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="refresh every 2 s until nothing is running")] = False,
     as_json: Json = False,
 ) -> None:
-    """How a run stands: running, died, finished, failed or stopped, and what is done.
+    """Show the state of a run: running, died, finished, failed or stopped, and what is done.
 
-    Of a folder with several runs, such as the nights of a monitor, a table of all of them.
+    For a folder with several runs, such as the nights of a monitor, show a table of all.
 
     Example:
     geoml runs itaipu --watch
@@ -73,16 +73,16 @@ def runs(
 
 
 def places(folder: Path) -> list[str]:
-    """The runs below a folder of this machine, by name. Raises InputError where there is none."""
+    """The runs below a folder of this machine, by name. Raises InputError if there is none."""
     if not folder.is_dir():
-        raise InputError(f"out: {folder} is no folder; expected that of a run, or one with runs below it")
+        raise InputError(f"out: {folder} is not a folder; expected that of a run, or one with runs below it")
     found = []
     for at, folders, _ in os.walk(folder):
         if STATE in folders and any((Path(at) / STATE / name).exists() for name in ("plan.json", "lock.json")):
             found.append(at)
         folders[:] = sorted(name for name in folders if name not in INSIDE)
     if not found:
-        raise InputError(f"out: {folder} holds no run; expected a folder that geoml predict wrote, or one with such")
+        raise InputError(f"out: {folder} contains no run; expected a folder that geoml predict wrote, or one with such")
     return found
 
 

@@ -25,9 +25,9 @@ def register(app: typer.Typer) -> None:
 @options.from_recipe(ChipSearchRecipe)
 def similar(
     recipe: ChipSearchRecipe,
-    out: Annotated[Path, typer.Option("--out", help="GeoParquet of the best chips; a page goes beside it")],
+    out: Annotated[Path, typer.Option("--out", help="GeoParquet of the best chips; a page is written beside it")],
 ) -> None:
-    """More like a place: the chips of a map of embeddings that are most like it, as rows with scores and a page.
+    """Find the chips of a map of embeddings that are most similar to a place, as rows with scores and a page.
 
     Example:
     geoml similar --index venice --point 12.33 45.44 -o like-this.parquet

@@ -23,10 +23,10 @@ def register(app: typer.Typer) -> None:
 def stream(
     recipe: StreamRecipe,
     source: Annotated[str, typer.Argument(help="a folder of GeoTIFF, PNG, JPEG or BMP, one such file, or a video")],
-    out: Annotated[Path, typer.Option("--out", help="new folder: a file for each frame, frames.parquet, stream.json")],
+    out: Annotated[Path, typer.Option("--out", help="new folder: one file per frame, frames.parquet, stream.json")],
     as_json: Json = False,
 ) -> None:
-    """Frames through one warm model, and how long each took.
+    """Run a model on a stream of frames, and time each.
 
     Example:
     geoml stream demo-itaipu chips/ -o answers
@@ -54,7 +54,7 @@ def _print(record: dict[str, Any], out: Path) -> None:
     rate, warm, backend = record["rate"], record["warmup"], record["backend"]
     out_console.print(
         f"{rate['frames_per_second']:.2f} frames/s, {rate['megapixels_per_second']:.2f} Mpx/s; latency is read, wait "
-        f"and model; {warm['answers']} answers to warm up ({warm['seconds']:.2f} s) are not counted"
+        f"and model; {warm['answers']} warm-up frames ({warm['seconds']:.2f} s) are not counted"
     )
     about = f"{backend['name']} in {backend['precision']} on {backend['device']}"
     out_console.print(f"{about}, {record['threads']} threads; {record['files']} files in {out}", highlight=False)

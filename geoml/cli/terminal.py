@@ -1,4 +1,4 @@
-"""The terminal of the commands: untrusted text begins no line, is no markup, moves no cursor and shows no secret."""
+"""The terminal of the commands: untrusted text begins no line, is not markup, moves no cursor and shows no secret."""
 
 from __future__ import annotations
 

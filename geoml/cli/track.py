@@ -26,14 +26,14 @@ def track(
     recipe: TrackRecipe,
     out: Annotated[Path, typer.Option("--out", help=".parquet of positions; tracks go to .tracks.parquet beside it")],
     frames: Annotated[
-        str | None, typer.Argument(help="a folder of frames or a video; none where detections are all there is")
+        str | None, typer.Argument(help="a folder of frames or a video; none if there are only detections")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option("--cache", help="folder of the index of the reference; else inside OUT.run")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Detections of frames as tracks on the ground, with ids and speeds.
+    """Track detected objects over frames, on the ground, with ids and speeds.
 
     Example:
     geoml track film.mp4 -m kit-cars --fps 25 -o tracks.parquet

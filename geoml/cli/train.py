@@ -33,10 +33,10 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="folder of the new package")],
     recipe: Annotated[Path | None, typer.Argument(help="YAML file, or a name in catalogs/recipes")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "--recipe-only", help="of images and labels: print the recipe, write nothing")
+        bool, typer.Option("--dry-run", "--recipe-only", help="with images and labels: print the recipe, write nothing")
     ] = False,
 ) -> None:
-    """Train a model by a recipe, or from an image and labels that you drew; resumes where it was stopped.
+    """Train a model by a recipe, or from an image and your labels; resumes where it was stopped.
 
     Example:
     geoml train demo-itaipu -o my-itaipu
@@ -110,15 +110,15 @@ def evaluate(
     recipe: Annotated[Path, typer.Argument(help="training recipe, whose held-out split is scored")],
     model: Annotated[str, typer.Option("--model", help="name or package directory")],
     split: Annotated[
-        str, typer.Option("--split", help="test, val or train; all: of a model that learns nothing")
+        str, typer.Option("--split", help="test, val or train; all: for a model that is not trained")
     ] = "test",
     as_json: Json = False,
     report: Annotated[
         Path | None,
-        typer.Option("--report", help="also write an HTML report, and beside it a map of what is scored by place"),
+        typer.Option("--report", help="also write an HTML report and, for scores by place, a map beside it"),
     ] = None,
 ) -> None:
-    """Scores of a model on a split of a recipe.
+    """Score a model on a split of a recipe.
 
     Example:
     geoml evaluate demo-itaipu -m demo-itaipu

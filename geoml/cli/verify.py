@@ -20,11 +20,13 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     run: Annotated[Path, typer.Argument(help="folder that geoml forecast wrote")],
-    table: Annotated[str | None, typer.Option("--table", help="values as they are now; by default as forecast")] = None,
-    cube: Annotated[str | None, typer.Option("--cube", help="steps as they are now; by default as forecast")] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help="current values; by default those of the forecast")
+    ] = None,
+    cube: Annotated[str | None, typer.Option("--cube", help="current steps; by default those of the forecast")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fill in what came true of a forecast, and score it by lead: RUN/verification.parquet.
+    """Compare a forecast with what happened, and score it by lead: RUN/verification.parquet.
 
     Example:
     geoml verify air

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def view(
     out: Annotated[str, typer.Argument(metavar="OUT", help="folder of a finished run, or s3://bucket/prefix")],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port on 127.0.0.1; 0 takes a free one")] = 0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port on 127.0.0.1; 0 for any free port")] = 0,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="open the browser")] = True,
 ) -> None:
     """Show the map of a run with tiles of its COGs at full resolution, until Ctrl-C. Only this machine can see it.
@@ -31,7 +31,7 @@ def view(
     from geoml.io.webmap.tiles import RunTiles
 
     def ready(address: str) -> None:
-        out_console.print(f"The map of {out} is at {address} (Ctrl-C ends it)", highlight=False)
+        out_console.print(f"The map of {out} is at {address} (Ctrl-C stops it)", highlight=False)
         if browser:
             # some browsers, such as those of a terminal, do not return before they have shown the page
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

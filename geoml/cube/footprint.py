@@ -15,7 +15,7 @@ from geoml.grid.region import from_bbox, from_geometry
 from geoml.io.crs import in_degrees
 
 POLAR = 84.0
-"""Degrees of latitude; a box around a pole is no polygon in longitude and latitude."""
+"""Degrees of latitude; a box around a pole is not a polygon in longitude and latitude."""
 
 SLACK = 0.01
 """Degrees; STAC footprints are simplified."""
@@ -27,7 +27,7 @@ def _to_degrees(crs: str) -> pyproj.Transformer:
 
 
 def footprint(geobox: GeoBox) -> MultiPolygon | None:
-    """The grid's outline in degrees, split at the antimeridian; None where it has none (near a pole)."""
+    """The grid's outline in degrees, split at the antimeridian; None if it has none (near a pole)."""
     height, width = geobox.shape
     t = np.linspace(0, 1, 21)[:-1]
     one, zero = np.ones_like(t), np.zeros_like(t)
@@ -51,7 +51,7 @@ def touches(item: pystac.Item, outline: MultiPolygon | None) -> bool:
 
 
 def area_of(item: pystac.Item) -> MultiPolygon | None:
-    """Where the item says that it is, in degrees; None where it does not."""
+    """Where the item says that it is, in degrees; None if it does not."""
     try:
         if item.geometry:
             return from_geometry(item.geometry)

@@ -38,7 +38,7 @@ class RobustFit:
 def fit(source: NDArray[np.floating], target: NDArray[np.floating], *, within: float = 3.0) -> RobustFit | None:
     """The homography that most matches (N, 2) to (N, 2) agree with, within ``within`` target units.
 
-    None where there is none, or where those that agree do not fix it, such as points on one line. Raises MissingExtra.
+    None if there is none, or where those that agree do not fix it, such as points on one line. Raises MissingExtra.
     """
     cv2 = opencv()
     if len(source) <= NEEDED:
@@ -61,7 +61,7 @@ def fit(source: NDArray[np.floating], target: NDArray[np.floating], *, within: f
 
 def view(first: Keypoints, second: Keypoints, shape: tuple[int, int], *, within: float) -> RobustFit | None:
     """The homography between the matched keypoints of two pictures, the first of ``shape`` (rows, columns); None where
-    it is no plausible view of flat ground."""
+    it is not a plausible view of flat ground."""
     pairs = match(first, second)
     fitted = fit(first.xy[pairs[:, 0]], second.xy[pairs[:, 1]], within=within)
     return None if fitted is None or problem(fitted.matrix, shape) else fitted

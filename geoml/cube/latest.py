@@ -1,4 +1,4 @@
-"""What was last known of each pixel, and how long ago: all that is seen of a place between clouds."""
+"""The last known value of each pixel and its age: all that is seen of a place between clouds."""
 
 from __future__ import annotations
 

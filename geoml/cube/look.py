@@ -1,4 +1,4 @@
-"""One item on a grid: what its quality band says first, then no more of its bands than is asked for."""
+"""One item on a grid: its quality band first, then only the bands that are needed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PIECE = 512
 EVERY = (slice(None), slice(None))
 
 CORNER = 64
-"""Pixels of the corners of a scene in which a quality band is held against the bands."""
+"""Pixels of the corners of a scene in which a quality band is compared with the bands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Look:
     """(y, x) True where the quality band calls it usable; None: all of it."""
 
     def whole(self) -> Observation | None:
-        """All bands; None where the quality band leaves nothing, and then they are not read."""
+        """All bands; None if the quality band leaves nothing, and then they are not read."""
         ok = None if self.clear is None else self.clear.result()
         if ok is not None and not ok.any():
             return None
@@ -96,7 +96,7 @@ class Look:
         return data, valid if ok is None else valid & ok
 
     def first(self, missing: NDArray[np.bool_]) -> FirstLook | None:
-        """Values where they are ``missing`` (y, x), and what counts; None where nothing does.
+        """Values where they are ``missing`` (y, x), and what counts; None if nothing does.
 
         Where a pixel has its values, the quality band alone says whether this item counts too, if it `vouches` for the
         bands; this is a matter of pixel and item, so the count does not depend on how the work is cut.
@@ -184,10 +184,10 @@ def vouches(bands: tuple[BandSpec, ...], mask: MaskSpec) -> bool:
             specs = [bands[k] for k in group]
             valid = spectrum.valid_parts(specs, [corners[k] for k in asked], resampling="nearest")
             if any((usable[k] & ~v.all(axis=0)).any() for k, v in zip(asked, valid, strict=True)):
-                log.info("the quality band calls clear what is no data; bands are read to count")
+                log.info("the quality band marks nodata as clear; counting from the bands instead")
                 return False
     except DataError as err:  # a broken place that may not be asked for
-        log.info("bands are read to count: %s", err)
+        log.info("counting from the bands instead: %s", err)
         return False
     return True
 

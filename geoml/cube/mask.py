@@ -17,7 +17,7 @@ def clear(values: NDArray[np.number], valid: NDArray[np.bool_], spec: MaskSpec) 
     """
     where = f"item {spec.band.item}, asset {spec.band.asset}"
     if values.dtype.kind not in "iu":
-        raise DataError(f"{where}: {values.dtype} is no quality band of integers")
+        raise DataError(f"{where}: {values.dtype} is not a quality band of integers")
     if spec.kind == "values":
         bad = np.zeros(values.shape, bool)
         for value in spec.bad_values:  # few, so this is several times faster than np.isin

@@ -1,4 +1,4 @@
-"""Where what is seen moves, from step to step, and what a frame becomes when it moves on: advection of rain or cloud.
+"""Motion from step to step, and the frame moved on by it: advection of rain or cloud.
 
 Motion is fitted once on whole frames: dense optical flow (DIS, Kroeger et al. 2016, https://arxiv.org/abs/1603.03590,
 by OpenCV) between neighbouring steps, averaged where there is something to see and spread smoothly from there. A frame
@@ -69,7 +69,7 @@ def fit_motion(
     """The motion in (step, y, x) frames of neighbouring steps, NaN where nothing is known; steps without data are NaN.
 
     ``faint`` is what counts as nothing to see, in the unit of the frames. Frames without anything give no motion.
-    Raises NothingFound where no two neighbouring steps have data, MissingExtra without OpenCV.
+    Raises NothingFound if no two neighbouring steps have data, MissingExtra without OpenCV.
     """
     seen = [_bright(f, faint) if np.isfinite(f).any() else None for f in frames]
     pairs = [(a, b) for a, b in pairwise(seen) if a is not None and b is not None]

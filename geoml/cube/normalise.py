@@ -17,7 +17,7 @@ def coefficients(
     """(mul, add), each (dates * band,) float32, with ``x * mul + add == (x * scale + offset - mean) / std``.
 
     ``scale`` and ``offset`` turn stored numbers into physical values, one of each for every band of every date of the
-    card, the first date first; mean and std are the same for all dates. Raises InputError when their number is another.
+    card, the first date first; mean and std are the same for all dates. Raises InputError if their number is another.
     """
     channels = len(card.bands) * card.dates
     if not len(scale) == len(offset) == channels:

@@ -1,7 +1,7 @@
 """How a mosaic stores its values: as the files do where all of them agree, else as physical values.
 
 This has to be the same for every block of a run, and no run can open all of its files first. So where only the files
-know scale and offset, those of a few items decide, and the others are held against them when they are read.
+know scale and offset, those of a few items decide, and the others are compared with them when they are read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def numbers_of(
     """How a mosaic of ``items`` with their ``bands`` stores values, whatever part of it is read.
 
     Where the files alone know scale and offset, the headers of a few are read. Raises InputError for units that do not
-    fit and TransientError when such a file does not answer.
+    fit and TransientError if such a file does not answer.
     """
     known = {item.id: specs for item, specs in items}
     specs = [known[item.id] for item in in_order((item for item, _ in items), composite)]
@@ -59,7 +59,7 @@ def numbers_of(
 def in_units(
     numbers: Numbers, specs: Sequence[tuple[BandSpec, ...]], bands: Sequence[str], wanted: Sequence[str | None]
 ) -> Numbers:
-    """Physical values where an item has to be converted, else ``numbers``. Raises InputError where none can be."""
+    """Physical values where an item has to be converted, else ``numbers``. Raises InputError if none can be."""
     columns = list(zip(*specs, strict=True)) or [() for _ in bands]
     for name, column, want in zip(bands, columns, wanted or [None] * len(bands), strict=True):
         if why := units_of.mismatch(name, {s.unit for s in column if s.unit}, want):
@@ -73,7 +73,7 @@ def in_units(
 def choose(specs: Sequence[tuple[BandSpec, ...]], count: int) -> Numbers:
     """Stored numbers when every item stores each band alike and says its dtype, else physical float32.
 
-    ``specs`` are the ``count`` bands of every item of the run. Raises TransientError when a file that has to be asked
+    ``specs`` are the ``count`` bands of every item of the run. Raises TransientError if a file that has to be asked
     for its scale does not answer; one that cannot be read says nothing here.
     """
     dtypes = {s.dtype for row in specs for s in row}
@@ -135,7 +135,7 @@ def _some(specs: Sequence[tuple[BandSpec, ...]]) -> list[tuple[BandSpec, ...]]:
 
 
 def _asked(spec: BandSpec) -> Scaling | None:
-    """What the file of a band says; None where it cannot be read."""
+    """What the file of a band says; None if it cannot be read."""
     try:
         look = Path(spec.href).stat()
         stamp = look.st_mtime_ns, look.st_size

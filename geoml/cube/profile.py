@@ -1,8 +1,8 @@
-"""Whether bands are in the order and in the unit that a model knows, by how they stand to each other.
+"""Whether bands are in the order and unit that a model knows, judged by their relation to each other.
 
 A wrong order crashes nothing and costs little of a score, so nobody would notice. Here the distance of pixels from what
 is usual (`BandProfile`) is compared with that after bands are exchanged: it depends on the mean and the covariance of
-the logarithms alone, so that many orders are tried at no cost. What no order makes usual is no matter of order.
+the logarithms alone, so that many orders are tried at no cost. What no order makes usual is not a matter of order.
 """
 
 from __future__ import annotations

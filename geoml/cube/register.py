@@ -61,7 +61,7 @@ class Shift:
 def shift(first: NDArray[np.number], second: NDArray[np.number], valid: NDArray[np.bool_]) -> Shift | None:
     """The shift between two dates (band, y, x), any numbers, of one grid; ``valid`` (y, x) is True where both are.
 
-    None where it cannot be known: too little texture, too few valid pixels, too much change, less than 64 pixels on a
+    None if it cannot be known: too little texture, too few valid pixels, too much change, less than 64 pixels on a
     side, or a shift of more than a quarter of a tile (64 pixels of 256). Memory is that of a few tiles. Raises
     InputError for shapes that do not fit.
     """
@@ -196,7 +196,7 @@ def _orientation(data: NDArray[np.number], known: NDArray[np.bool_], window: NDA
 
 
 def _peak(power: Complex) -> Vector | None:
-    """Where the phase correlation of a cross-power spectrum is highest; None where noise may be as high."""
+    """Where the phase correlation of a cross-power spectrum is highest; None if noise may be as high."""
     import scipy.fft
 
     side = power.shape[0]

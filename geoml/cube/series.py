@@ -1,4 +1,4 @@
-"""Steps of a place with their context: what a model that asks for months, place and looks is given, checked."""
+"""Steps of a place with their context: the checked months, place and looks of a model that needs them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Series:
 
     ``values`` is (step, band, y, x) float32 in the order of ``bands`` (common names), ``looks`` (step, y, x) is True
     where a step has data; what stands elsewhere is never read. ``months`` are 0 to 11, one for each step; ``place``
-    (2, y, x) is longitude and latitude in degrees. ``level`` is that of processing, None where it is not known.
+    (2, y, x) is longitude and latitude in degrees. ``level`` is that of processing, None if it is not known.
 
     Raises InputError, naming the field, for shapes that do not fit and for what no series is: see `check`.
     """
@@ -64,7 +64,7 @@ class Series:
     def check(self, profile: BandProfile | None, bbox: Bbox | None = None, level: Level | None = None) -> str:
         """What speaks against it without being sure, "" for nothing; ``profile`` and ``level`` are those of a model.
 
-        Raises InputError where nothing is seen, for values that are not finite where something is seen, and for a
+        Raises InputError if nothing is seen, for values that are not finite where something is seen, and for a
         place that is none or not in ``bbox`` (W S E N); ModelError for another unit or order of bands than the model
         knows.
         """

@@ -1,4 +1,4 @@
-"""Items of imaging spectrometers of a run: their files are held against the model's bands before a block is run."""
+"""Items of imaging spectrometers of a run: their files are compared with the model's bands before a block is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations on their image: edges of pixels from what a recipe declares, and all that contradicts it."""
+"""Annotations on their image: pixel edges as the recipe declares them, and everything that contradicts it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def on_image(
     file: Path,
     report: Report,
 ) -> list[BaseGeometry | None]:
-    """The geometry of each object in pixels of the image, whole numbers being their edges; None where it has none.
+    """The geometry of each object in pixels of the image, whole numbers being their edges; None if it has none.
 
     What is wrong with any goes to the ``report``, by file and line.
     """

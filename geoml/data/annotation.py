@@ -36,7 +36,7 @@ class Annotation:
     """An object as a file tells of it.
 
     ``sides`` are left, top, right, bottom in the file's own numbers, whatever they are; ``outline`` has the same
-    coordinates and is None where the box is all that is known. ``unknown``: there is something, but not to be learnt.
+    coordinates and is None if the box is all that is known. ``unknown``: there is something, but not to be learnt.
     ``rotated``: the format has boxes with a heading, and this is one.
     """
 
@@ -52,7 +52,7 @@ class Annotation:
 class Record:
     """What a file says of one image.
 
-    ``image`` is the name that it gives it, None where it is that of the file; ``size`` (y, x) in pixels where it is
+    ``image`` is the name that it gives it, None if it is that of the file; ``size`` (y, x) in pixels where it is
     said; ``crs`` that of coordinates in one.
     """
 
@@ -63,7 +63,7 @@ class Record:
 
 
 def number(text: object) -> float:
-    """A float; NaN for what is none."""
+    """A float; NaN for anything else."""
     try:
         return float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -300,6 +300,6 @@ def measure(pieces: Sequence[Piece], kind: Target, reader: Reader, dates: int = 
         m2 = m2 + part_m2 + delta**2 * count * n / (count + n)
         count += n
     if count == 0:
-        raise NothingFound("split: train holds no valid pixel")
+        raise NothingFound("split: train has no valid pixel")
     std = np.sqrt(m2 / count)
     return PixelStatistics(count, mean, np.where(std > 0, std, 1.0), np.sum(counted, axis=0))

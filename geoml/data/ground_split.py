@@ -1,4 +1,4 @@
-"""A split of a few labels by squares of ground: every class is taught, chosen by and scored on ground of its own."""
+"""A split of few labels by squares of ground: every class is trained, validated and scored on separate ground."""
 
 from __future__ import annotations
 

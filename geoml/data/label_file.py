@@ -80,7 +80,7 @@ def read(
     _check_degrees(out)
     out = out.to_crs("EPSG:4326")
     if not np.isfinite(out.total_bounds).all():
-        raise InputError(f"labels: places of {path} lie outside of what its CRS describes; expected its units")
+        raise InputError(f"labels: places of {path} are outside the area of its CRS; expected coordinates in its units")
     if kind == "polygon":
         broken = ~out.geometry.is_valid
         out.loc[broken, "geometry"] = polygonal(shapely.make_valid(out.geometry[broken].to_numpy()))
@@ -182,7 +182,7 @@ def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str
 def within(file: LabelFile, region: shapely.MultiPolygon) -> LabelFile:
     """The labels of which some ground lies in a region in degrees, the others counted.
 
-    Raises NothingFound, InputError where they would lie there with x and y swapped.
+    Raises NothingFound, InputError if they would lie there with x and y swapped.
     """
     shapes = file.frame.geometry.to_numpy()
     shapely.prepare(region)

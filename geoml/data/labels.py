@@ -29,7 +29,7 @@ class VectorLabels(Frozen):
 
     name: str = Field(default="labels", description="name used by a split by label file")
     file: str = Field(
-        description="GeoJSON, GeoPackage, shapefile, zipped too, FlatGeobuf, KML or GeoParquet; FILE:LAYER of several"
+        description="GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet; FILE:LAYER of several"
     )
     field: str | None = Field(
         default=None, description="property with the class value or name; None: every label has the class `value`"

@@ -1,4 +1,4 @@
-"""A training recipe from an image and drawn labels: classes, split, grid and what a small training needs."""
+"""A training recipe from an image and drawn labels: classes, split, grid and settings for a small training."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class OwnTraining:
     def write(self, out: Path) -> Path:
         """Write the catalog, the labels of each split and the recipe into ``out``; gives the recipe's file.
 
-        Raises InputError where ``out`` holds a training from other images, labels or options.
+        Raises InputError if ``out`` contains a training with different images, labels or options.
         """
         before = read_small(out / RECIPE)
         if before is not None and before != self.text.encode():
             raise InputError(
-                f"out: {out} holds a training from other images, labels or options; expected another folder"
+                f"out: {out} contains a training with different images, labels or options; expected another folder"
             )
         write_scenes(self.scenes, self.asked, out / IMAGES, "images with labels")
         names = np.array([c["name"] for c in self.recipe["classes"]])
@@ -104,7 +104,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
     """The training that is asked for, which ``out`` will hold. Reads headers and labels, and writes nothing.
 
     Raises InputError that names an option, with counts, for files, bands and labels that cannot be used and classes
-    that cannot be held out; NothingFound where no label lies on an image.
+    that cannot be held out; NothingFound if no label lies on an image.
     """
     asked.check()
     scenes = scenes_of(asked.image, asked, asked.datetime, field="image", undated=True)
@@ -157,7 +157,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
 def _contents(split: GroundSplit, classes: Sequence[str], scenes: Sequence[FileScene]) -> str:
     """sha256 of labels, splits and images; of an image elsewhere of its address."""
     frame = split.frame
-    places = [f.href for s in scenes for f in s.files]
+    places = [href for s in scenes for f in s.files for href in f.hrefs]
     rows = zip(
         shapely.to_wkb(frame.geometry.to_numpy(), hex=True), frame["label"].tolist(), frame["split"], strict=True
     )

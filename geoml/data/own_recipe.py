@@ -1,4 +1,4 @@
-"""What `geoml train` is asked for over files that somebody has: an image and a file of labels."""
+"""Options of `geoml train` for your own files: an image and a file of labels."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from geoml.recipe import Place, When
 
 
 class OwnRecipe(SceneFields):
-    """Images, labels and the column with the class, in the place of a recipe; all else has a default."""
+    """Images, labels and the column with the class, instead of a recipe; all else has a default."""
 
-    image: tuple[Place, ...] = Field(default=(), description="GeoTIFF file or URL; again for further ones")
+    image: tuple[Place, ...] = Field(default=(), description="GeoTIFF file or URL; repeat for several")
     labels: Place = Field(
         default="",
-        description="points or polygons: GeoPackage, GeoJSON, shapefile, zipped too, FlatGeobuf, KML or GeoParquet;"
-        " FILE:LAYER of a file with several layers",
+        description="points or polygons: GeoPackage, GeoJSON, shapefile (or zipped), FlatGeobuf, KML or GeoParquet;"
+        " FILE:LAYER for a file with several layers",
     )
     field: str = Field(default="", description="column of the labels with the class, a name or a number")
     add: tuple[Place, ...] = Field(
         default=(),
-        description="further labels with the same column, such as places that were corrected; where they differ they"
-        " count, the last first",
+        description="further labels with the same column, such as corrected places; where labels differ, the last"
+        " file wins",
     )
-    color: str = Field(default="", description="column with a colour for each class, such as #1f78b4; by default made")
+    color: str = Field(
+        default="", description="column with a colour for each class, such as #1f78b4; by default colours are chosen"
+    )
     few: Literal["refuse", "drop"] = Field(
         default="refuse",
-        description="classes that lie in too few places to be held out: refuse them, or leave them out",
+        description="classes in too few places to hold any out: refuse them, or leave them out",
     )
     contradictions: Literal["refuse", "allow"] = Field(
-        default="refuse", description="of the field by another column that names the same classes"
+        default="refuse", description="whether the field may contradict another column that names the same classes"
     )
     ground: float | None = Field(
         default=None,
@@ -41,11 +43,11 @@ class OwnRecipe(SceneFields):
         " allow",
     )
     datetime: tuple[When, ...] = Field(
-        default=(), description="when the images were taken, one for all or one for each; by default as they say"
+        default=(), description="when the images were taken, one for all or one for each; by default from tags or names"
     )
-    name: str = Field(default="", description="of the package; by default that of the folder")
-    epochs: int = Field(default=30, ge=1, description="at most; the best on held-out ground is kept")
-    seed: int = Field(default=0, ge=0, description="of the split, the weights and the crops")
+    name: str = Field(default="", description="name of the package; by default that of the folder")
+    epochs: int = Field(default=30, ge=1, description="maximum number of epochs; the best on held-out ground is kept")
+    seed: int = Field(default=0, ge=0, description="seed of the split, the weights and the crops")
 
     @property
     def given(self) -> list[str]:

@@ -44,7 +44,7 @@ Pixels = tuple[NDArray[np.number], NDArray[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class RasterHeader:
-    """What a file says of itself; ``geobox`` (rows as in the file) is None where it has no place on the Earth.
+    """What a file says of itself; ``geobox`` (rows as in the file) is None if it has no place on the Earth.
 
     ``names`` are the descriptions of its bands, ``itemsize`` the bytes of a pixel of its widest band.
     """
@@ -131,7 +131,7 @@ def image_at(path: Path, names: Sequence[str], nodata: float | None = None) -> P
     """As `image`, of the bands at the wavelengths that ``names`` say; see `geoml.io.spectrum`.
 
     A bad band, or in a file of many one without any data, is 0 and has no say in what is valid. Raises DataError, and
-    InputError for a name that says no wavelength.
+    InputError for a name that gives no wavelength.
     """
     known = lines(path)
     try:
@@ -153,7 +153,7 @@ def image_at(path: Path, names: Sequence[str], nodata: float | None = None) -> P
 def _asked(name: str) -> spectrum.Asked:
     found = spectrum.asked(name)
     if found is None:
-        raise InputError(f"bands: {name!r} says no wavelength; expected one such as 650nm")
+        raise InputError(f"bands: {name!r} gives no wavelength; expected one such as 650nm")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The training recipe: one YAML file says everything that changes the weights, and nothing of the machine.
+"""The training recipe: one YAML file with everything that changes the weights, and nothing about the machine.
 
 Paths may start with ``${GEOML_DATA}`` (``settings().data``) or ``${GEOML_CATALOGS}`` (the user's own catalogs, else the
 shipped ones); the recipe keeps the text, so its hash is the same on every machine.
@@ -327,7 +327,7 @@ class RasterRecipe(Frozen, ABC):
 
     @property
     def band_units(self) -> tuple[str | None, ...]:
-        """The unit of each band, None where the recipe does not say it."""
+        """The unit of each band, None if the recipe does not say it."""
         return tuple(self.units.get(b, self.units.get(EVERY)) for b in self.bands)
 
 

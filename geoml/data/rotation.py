@@ -1,4 +1,4 @@
-"""A square chip turned about its middle by any angle, and scaled: cut out of a larger one, so that no corner is empty.
+"""A square chip rotated about its centre by any angle, and scaled: cut from a larger one, so no corner is empty.
 
 Coordinates are x to the right and y down, whole numbers are edges of pixels; angles are radians from east towards
 south, as those of oriented boxes (`geoml.vector.boxes`).

@@ -40,7 +40,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class LabelledScene:
-    """One image with labels. ``read`` gives the whole of it; ``geobox`` is None where there is no georeference."""
+    """One image with labels. ``read`` gives the whole of it; ``geobox`` is None if there is no georeference."""
 
     id: str
     shape: tuple[int, int]

@@ -39,7 +39,7 @@ class SourceConfig(Frozen):
 
     @property
     def offers(self) -> tuple[str, ...] | None:
-        """Names of the bands; None where only its data say them."""
+        """Names of the bands; None if only its data say them."""
         return None
 
     @property

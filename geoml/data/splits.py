@@ -1,4 +1,4 @@
-"""Who is in train, val and test; and the check that no ground is in two of them.
+"""Which scenes are in train, val and test, and the check that no ground is in two of them.
 
 Random splits of neighbouring or repeated images measure memory, not skill: the official train and val lists of a data
 set with three years of the same places may share nearly all of their ground. So ground is asked here, not file names.
@@ -55,7 +55,7 @@ def assign(scenes: Sequence[LabelledScene], split: Split, root: str | None, seed
 
 
 def check_ids(pieces: Sequence[Piece]) -> None:
-    """Raise InputError when two windows of one scene share a pixel."""
+    """Raise InputError if two windows of one scene share a pixel."""
     by_scene: dict[str, list[Piece]] = {}
     for piece in pieces:
         for other in by_scene.setdefault(piece.scene.id, []):
@@ -65,7 +65,7 @@ def check_ids(pieces: Sequence[Piece]) -> None:
 
 
 def check_ground(pieces: Sequence[Piece]) -> None:
-    """Raise InputError when pieces of different splits cover the same ground."""
+    """Raise InputError if pieces of different splits cover the same ground."""
     placed = [(p, f) for p in pieces if (f := p.footprint) is not None]
     outlines = [f for _, f in placed]
     if not outlines:
@@ -80,7 +80,7 @@ def check_ground(pieces: Sequence[Piece]) -> None:
 
 
 def check_copies(pieces: Iterable[Piece]) -> None:
-    """Raise InputError when images without georeference of different splits hold the same pixels. Reads them."""
+    """Raise InputError if images without georeference of different splits hold the same pixels. Reads them."""
     seen: dict[str, Piece] = {}
     for piece in pieces:
         if piece.scene.geobox is not None:

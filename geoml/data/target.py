@@ -1,4 +1,4 @@
-"""What a task learns from: how labels are made of what a source reads, and go with the image through chips.
+"""What a task learns from: how labels are made from a source, and follow the image through chips.
 
 The target of one scene is a plain array whose meaning only its `Target` knows: class indices, metres, boxes. Sources,
 chips and the training loop call what stands here and look into no target themselves.
@@ -50,13 +50,13 @@ class Target(Protocol):
 
     @property
     def moves(self) -> DateMoves | None:
-        """None where labels say nothing of several dates."""
+        """None if labels say nothing of several dates."""
         ...
 
     # made by sources
 
     def label(self, field: str, value: float) -> float:
-        """The label of a value that a recipe names. Raises InputError, naming the ``field``, for one that is none."""
+        """The label of a value that a recipe names. Raises InputError, naming the ``field``, for an invalid one."""
         ...
 
     def of_properties(self, spec: VectorLabels, column: Sequence[Any] | None, count: int) -> list[float]:
@@ -112,7 +112,7 @@ class Target(Protocol):
     # for sampling and statistics
 
     def places(self, target: Labels) -> Mapping[int, NDArray[np.int64]]:
-        """Pixels (n, 2) of y and x that crops may be drawn around, by stratum; empty where nothing is known."""
+        """Pixels (n, 2) of y and x that crops may be drawn around, by stratum; empty if nothing is known."""
         ...
 
     def counted(self, target: Labels) -> NDArray[np.number]:
@@ -121,7 +121,7 @@ class Target(Protocol):
 
 
 def pixels(recipe: RasterRecipe) -> PixelTarget:
-    """What a recipe learns, for a source that labels pixels. Raises InputError where it learns anything else."""
+    """What a recipe learns, for a source that labels pixels. Raises InputError if it learns anything else."""
     kind = recipe.target
     if not isinstance(kind, PixelTarget):
         raise InputError(f"source: {recipe.source.kind} labels pixels, from which {recipe.task} cannot learn")

@@ -1,4 +1,4 @@
-"""What a run is asked for heights: from which points or pair, by which ground filter, above which datum."""
+"""Options of a run for heights: from which points or pair, by which ground filter, above which datum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ElevationRecipe(Frozen):
         description="LAS, LAZ, COPC or EPT: files, folders of them, or URLs. Give this, stereo or catalog",
     )
     stereo: Annotated[tuple[Place, Place] | None, Spelled("ITEM ITEM")] = Field(
-        default=None, description="two pictures of one place with RPC: local files or STAC items"
+        default=None, description="two images of one place with RPCs: local files or STAC items"
     )
     catalog: Place | None = Field(
         default=None, description="a name in catalogs/, a STAC API or a static catalog whose items are point clouds"
@@ -61,15 +61,15 @@ class ElevationRecipe(Frozen):
     )
     dem: Place | None = Field(
         default=None,
-        description="coarse heights that bound the search between two pictures; --vertical states their datum",
+        description="coarse heights that bound the search between two images; --vertical states their datum",
     )
     heights: Annotated[tuple[float, float] | None, Spelled("LOW HIGH")] = Field(
-        default=None, description="metres above the ellipsoid between which pictures are searched, instead of a DEM"
+        default=None, description="lowest and highest height to search, in metres above the ellipsoid, instead of a DEM"
     )
     margin: float = Field(default=60.0, gt=0, le=2000, description="metres below and above the DEM to search")
     matching: Place = Field(
         default="census",
-        description="matching cost for two pictures: census, mccnn (its weights, if installed), or a network's"
+        description="matching cost for two images: census, mccnn (its weights, if installed), or a network's"
         " .safetensors",
     )
     buildings: bool = Field(default=True, description="also outline buildings, if the classes mark them")

@@ -29,7 +29,8 @@ def elevation_run(recipe: ElevationRecipe, out: str | Path) -> PredictRecipe:
 
 @limits("elevation")
 def finish(recipe: ElevationRecipe, out: str | Path) -> dict[str, Any]:
-    """What comes after the blocks: check points, classes written back, and what was left out; what ``run.json`` says.
+    """What comes after the blocks: check points, classes written back, and what was left out; the contents of
+    ``run.json``.
 
     One driver at a time, see `geoml.pipeline.locked`. Raises what `geoml.elevation.run.finish.finished` does.
     """

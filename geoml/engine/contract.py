@@ -82,7 +82,7 @@ class BlockRun:
     times: tuple[dt.datetime, dt.datetime] | None = None
     """First and last time that it covers; None: those of its items."""
     likeness: NDArray[np.uint8] | None = None
-    """(y, x) of the block to the training data, see `geoml.cube.domain`; None where the package has no record."""
+    """(y, x) of the block to the training data, see `geoml.cube.domain`; None if the package has no record."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Duration of its reading, by stage."""
 
@@ -197,7 +197,7 @@ class Input(Protocol):
         """The composite of each date in the radiometry that the sample of the plan says, where it lies in its files.
 
         ``items`` are those of the whole run. Raises InputError for a band that an item lacks or units that do not fit,
-        DataError for a broken file, TransientError when a server does not answer.
+        DataError for a broken file, TransientError if a server does not answer.
         """
         ...
 
@@ -222,7 +222,7 @@ class Input(Protocol):
         """The pixels of ``window``, which the model needs for a block, corrected by the sample of the plan.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file or dates
-        that do not fit, TransientError when a server does not answer.
+        that do not fit, TransientError if a server does not answer.
         """
         ...
 
@@ -246,7 +246,7 @@ class BlockPart(Protocol):
     def write(self, path: Path, outside: NDArray[np.bool_] | None) -> None:
         """Write the part atomically. ``outside`` (y, x): unlike the training data; None if that is unknown.
 
-        Raises DataError when it cannot be written.
+        Raises DataError if it cannot be written.
         """
         ...
 
@@ -350,7 +350,7 @@ class PixelOutput(Output, Protocol):
     def stored(self, encoded: Sequence[NDArray[np.number]], known: NDArray[np.bool_]) -> dict[str, NDArray[np.number]]:
         """By key of the layers (band, y, x) as stored: nodata where not ``known`` (y, x).
 
-        Raises ModelError where the raw output was not finite and something is known.
+        Raises ModelError if the raw output was not finite and something is known.
         """
         ...
 
@@ -402,7 +402,7 @@ class Backend(Protocol):
     """A network on a device: the class ``Backend`` of a file in `geoml.backends`.
 
     Beside it the file has ``choose()``, which gives a hashable value that says what the settings ask of the machine and
-    raises MissingExtra where a library is absent.
+    raises MissingExtra if a library is absent.
     It takes and returns tensors; those of a backend without torch are on the CPU. Constructing one raises
     TransientError if memory runs out and ModelError if the device fails.
     """

@@ -1,4 +1,4 @@
-"""What an output promises whose features keep their ids over the days of a series."""
+"""The protocol of an output whose features keep their ids over the days of a series."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ WIDE = 480
 HEAVY = 100_000
 """Bytes of a picture from which on it is left out."""
 LARGEST = 64 * 2**20
-"""Bytes of a page that is looked at for its picture, and of what ``run.json`` says."""
+"""Bytes of a page that is looked at for its picture, and of the contents of ``run.json``."""
 _PICTURE = re.compile(rb'<img [^>]*?src="data:image/png;base64,([A-Za-z0-9+/=]+)"[^>]*?alt="([^"]*)"')
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~])|(?<=\w)(:)(?=//)")
 MOST = 10
@@ -39,7 +39,7 @@ MOST = 10
 
 
 def public_url(out: str, name: str = "") -> str | None:
-    """Where people find a file of the run in ``out``, by the setting ``public_url``; None where it does not say so."""
+    """Where people find a file of the run in ``out``, by the setting ``public_url``; None if it does not say so."""
     root, given, base = (settings().public_url or "").partition("=")
     place = out.rstrip("/")
     inside = place == root.rstrip("/") or place.startswith(f"{root.rstrip('/')}/")
@@ -49,7 +49,7 @@ def public_url(out: str, name: str = "") -> str | None:
 
 
 def of_run(out: str) -> str | None:
-    """The run in ``out`` as Markdown, for its holder; None where nothing of it was collected yet."""
+    """The run in ``out`` as Markdown, for its holder; None if nothing of it was collected yet."""
     store = run_store(out)
     store.pull("run.json", "items.parquet", "report.html", "model.json")
     said = read_small(store.local / "run.json", LARGEST)

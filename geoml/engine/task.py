@@ -75,7 +75,7 @@ class Task(MapTask, Protocol):
 
     @staticmethod
     def page(scores: Mapping[str, Any]) -> str:
-        """Scores as `score` gives them as one HTML page. Raises InputError where the task has none."""
+        """Scores as `score` gives them as one HTML page. Raises InputError if the task has none."""
         ...
 
 
@@ -102,7 +102,7 @@ class BatchScores(Protocol):
         ...
 
     def compute(self) -> dict[str, Any]:
-        """All scores, with the task's ``key``, None where it has no meaning, and ``pixels``: how many were scored."""
+        """All scores, with the task's ``key``, None if it has no meaning, and ``pixels``: how many were scored."""
         ...
 
 
@@ -186,7 +186,7 @@ def find(name: str) -> type[Task]:
     that is not learnt."""
     task: type[Task] = FILES.find(name).Task
     if "fit" not in dir(task):
-        raise InputError(f"task: {name} is not learnt; expected one that is trained and scored")
+        raise InputError(f"task: {name} is not trained; expected one that is trained and scored")
     return task
 
 

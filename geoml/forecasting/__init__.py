@@ -1,1 +1,1 @@
-"""Forecasts of what is measured step by step, on grids and at stations or polygons: never behind the simple methods."""
+"""Forecasts of what is measured step by step, on grids and at stations or polygons, compared with simple methods."""

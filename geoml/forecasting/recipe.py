@@ -299,7 +299,7 @@ class ForecastRunRecipe(ForecastFrom):
     """One run: a model, a table or a cube, and a reference time in; quantiles of each place or pixel and lead out."""
 
     reference_time: Annotated[str, BeforeValidator(_text)] = Field(
-        description="RFC 3339, UTC unless it states a zone: nothing after it is used"
+        description="RFC 3339, UTC unless it states a zone; no data after it are used"
     )
 
 
@@ -310,7 +310,7 @@ class CycleRecipe(ForecastFrom):
         default=None, description="first reference time, RFC 3339; by default the newest step at the first look"
     )
     until: str | None = Field(
-        default=None, description="look as if it were this time, RFC 3339, for past events; by default now"
+        default=None, description="act as if it were this time, RFC 3339, for past events; by default now"
     )
     every: str | None = Field(default=None, description="ISO 8601, time between reference times; by default the step")
     reissue: str = Field(
@@ -350,7 +350,7 @@ class CycleRecipe(ForecastFrom):
 
 
 def utc(text: str, field: str) -> dt.datetime:
-    """A time in UTC. Raises InputError that names the field for text that is none."""
+    """A time in UTC. Raises InputError that names the field for invalid text."""
     from geoml.io.stac.times import instant  # pystac, which a recipe that is only described does without
 
     try:
@@ -368,7 +368,7 @@ def lead_steps(leads: Sequence[str], step: StepDuration) -> tuple[int, ...]:
 
 
 def check_trained(model: str, packages: Sequence[str], simple: Sequence[str]) -> None:
-    """Raise InputError for an architecture that is no package: it has to be trained first."""
+    """Raise InputError for an architecture that is not a package: it has to be trained first."""
     if model not in packages and not Path(model).exists() and model in Registry("geoml.models", "model").names():
         raise InputError(
             f"model: {model} has to be trained; expected a package of geoml train, or one of {', '.join(simple)}"
@@ -376,7 +376,7 @@ def check_trained(model: str, packages: Sequence[str], simple: Sequence[str]) ->
 
 
 def check_order(split: TimeSplit) -> None:
-    """Raise InputError where a part begins before an earlier one of train, val and test has ended."""
+    """Raise InputError if a part begins before an earlier one of train, val and test has ended."""
     ends = [(a, b, part) for part in ("train", "val", "test") for a, b in sorted(split.of(part))]
     for (_, end, one), (start, _, other) in pairwise(ends):
         if start <= end:
@@ -384,7 +384,7 @@ def check_order(split: TimeSplit) -> None:
 
 
 def check_gaps(split: TimeSplit, step: StepDuration, least: int) -> None:
-    """Raise InputError where two parts are nearer to each other than ``least`` steps: history and longest lead."""
+    """Raise InputError if two parts are nearer to each other than ``least`` steps: history and longest lead."""
     import pandas as pd
 
     gap = pd.DateOffset(months=step.months * least) if step.months else pd.Timedelta(seconds=step.seconds * least)

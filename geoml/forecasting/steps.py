@@ -1,4 +1,4 @@
-"""The steps of forecasting as plain functions: a model, data and a reference time in, a folder of a run out."""
+"""The steps of forecasting as plain functions: from a model, data and a reference time to the folder of a run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ VERIFICATION = "verification.parquet"
 
 @limits("forecast")
 def forecast(out: str | Path, **options: object) -> dict[str, Any]:
-    """Quantiles at each lead, as ``rows.parquet``, ``run.json`` and ``report.html`` in the folder ``out``; what
-    ``run.json`` says.
+    """Forecast quantiles at each lead; write ``rows.parquet``, ``run.json`` and ``report.html`` to the folder ``out``.
+    Returns the contents of ``run.json``.
 
-    ``options`` are the fields of `geoml.forecasting.recipe.ForecastRunRecipe`. Raises InputError that names an option,
-    and the errors of `geoml.forecasting.rows.run.run`.
+    ``options`` are the fields of `geoml.forecasting.recipe.ForecastRunRecipe`. Raises InputError, which names
+    the option, and the errors of `geoml.forecasting.rows.run.run`.
     """
     recipe = parse(ForecastRunRecipe, options, "forecast")
     from geoml.forecasting.rows.run import run  # torch, which a command that is only described does without
@@ -35,7 +35,7 @@ def forecast(out: str | Path, **options: object) -> dict[str, Any]:
 
 @limits("forecast")
 def grid_run(recipe: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
-    """The recipe of the run over blocks that forecasts a cube; its catalog and package lie in ``out`` then.
+    """The recipe of a run over blocks that forecasts a cube; writes its catalog and package to ``out``.
 
     Raises what `geoml.forecasting.grids.run.prepared` does.
     """
@@ -46,10 +46,10 @@ def grid_run(recipe: ForecastRunRecipe, out: str | Path) -> PredictRecipe:
 
 @limits("verify")
 def verify(run: str | Path, *, table: str | None = None, cube: str | None = None) -> list[dict[str, Any]]:
-    """What came true of the forecast in the folder ``run``: a row a lead, which ``verification.parquet`` has too.
+    """Verify the forecast in the folder ``run``. Returns one row for each lead, as written to ``verification.parquet``.
 
-    It may be said again when more is known. ``table`` or ``cube`` is where the values lie now, by default where they
-    lay. Raises InputError for the wrong one of them, and what `geoml.forecasting.rows.verify.verified` and
+    Call it again when more values are known. ``table`` or ``cube`` is where the values are now, by default where they
+    were. Raises InputError if the wrong one is given, and what `geoml.forecasting.rows.verify.verified` and
     `geoml.forecasting.grids.verify.verified` do.
     """
     from geoml.forecasting.grids import verify as grids
@@ -59,7 +59,7 @@ def verify(run: str | Path, *, table: str | None = None, cube: str | None = None
     folder, grid = Path(run), grids.is_grid(Path(run))
     if (table if grid else cube) is not None:
         kinds = ("table", "cube") if grid else ("cube", "table")
-        raise InputError(f"{kinds[0]}: {folder} is no forecast of a {kinds[0]}; expected --{kinds[1]}")
+        raise InputError(f"{kinds[0]}: {folder} is not a forecast of a {kinds[0]}; expected --{kinds[1]}")
     found = grids.verified(folder, cube) if grid else rows.verified(folder, table)
     write_verification(found, within(folder, VERIFICATION))
     return found
@@ -67,7 +67,7 @@ def verify(run: str | Path, *, table: str | None = None, cube: str | None = None
 
 @limits("cycles")
 def look(recipe: CycleRecipe, out: str | Path) -> CycleLook:
-    """Read what is there, and tell which cycles are due in the folder ``out``; one driver at a time, see
+    """Read the available data and find which cycles are due in the folder ``out``; one driver at a time, see
     `geoml.pipeline.locked`. Raises what `geoml.forecasting.cycles.look.look` does."""
     from geoml.forecasting.cycles.look import look as look_at
 
@@ -83,8 +83,10 @@ def issue(recipe: CycleRecipe, found: CycleLook, cycle: Cycle, predict: Predict)
 
 @limits("cycles")
 def settle(recipe: CycleRecipe, found: CycleLook) -> list[dict[str, Any]]:
-    """After the last cycle of a look: verify what has come true, write the collection of all cycles; the scores over
-    them by lead. What failed, and whether anything is new, `geoml.forecasting.cycles.look.CycleLook.verdict` says."""
+    """After the last cycle of a look: verify past forecasts and write the collection of all cycles. Returns the scores
+    over all cycles by lead. What failed, and whether anything is new, `geoml.forecasting.cycles.look.CycleLook.verdict`
+    says.
+    """
     from geoml.forecasting.cycles.catalog import write_catalog
     from geoml.forecasting.cycles.issue import deprecate_replaced
     from geoml.forecasting.cycles.scores import summary, verify_cycles

@@ -71,7 +71,7 @@ class VerifyRecipe(LocatorRecipe):
     )
     prior: Literal["training", "uniform"] = Field(
         default="training",
-        description="where pictures are expected before one is seen: at the training places, or uniformly",
+        description="prior over places: at the training places, or uniform",
     )
 
     @model_validator(mode="after")
@@ -82,7 +82,7 @@ class VerifyRecipe(LocatorRecipe):
 
 
 class SimilarRecipe(LocatorRecipe):
-    """The pictures of an index that look most like one."""
+    """Find the pictures of an index that look most like a given one."""
 
     k: int = Field(default=10, ge=1, description="number of pictures to return")
     bbox: Annotated[tuple[Longitude, Latitude, Longitude, Latitude] | None, Spelled("W S E N")] = Field(
@@ -127,7 +127,7 @@ class MapRecipe(Frozen):
     reference: Files = Field(
         default=(),
         description="GeoTIFF, folder of them or URL; repeat for several. Together they form one mosaic, in which"
-        " the first wins where they overlap",
+        " the first wins in overlaps",
     )
     frames: Files = Field(
         default=(),
@@ -141,7 +141,7 @@ class MapRecipe(Frozen):
     collection: str | None = Field(default=None, description="collection of the catalog")
     datetime: When = Field(default="../..", description="RFC 3339 date or interval of the items")
     filter: str | None = Field(default=None, description='CQL2 text, such as "eo:cloud_cover" < 10')
-    asset: str | None = Field(default=None, description="key of the asset to read; by default the one that shows most")
+    asset: str | None = Field(default=None, description="key of the asset to read; by default the most informative one")
     items: Annotated[int, Spelled(name="max-items")] = Field(
         default=12, ge=1, description="maximum number of items that a picture is matched with"
     )

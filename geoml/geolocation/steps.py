@@ -1,4 +1,4 @@
-"""The steps of geolocation as plain functions: pictures and the name of a locator in, a file or rows out."""
+"""The steps of geolocation as plain functions: from pictures and the name of a locator to a file or rows."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def geolocate(
     progress: Callable[[int], None] | None = None,
     **options: object,
 ) -> Row:
-    """Where pictures were taken, as the GeoParquet file ``out``; what ``OUT.run/run.json`` says.
+    """Locate pictures and write the GeoParquet file ``out``. Returns the contents of ``OUT.run/run.json``.
 
     ``options`` are the other fields of `geoml.geolocation.recipe.LocateRecipe`; ``map`` is an HTML file to write as
-    well. A run that was stopped goes on where it was. In the main thread SIGTERM and Ctrl-C end it in order. Raises
-    InputError that names an option, and the errors of `geoml.geolocation.locate.locate.geolocate`.
+    well. A stopped run is resumed. In the main thread SIGTERM and Ctrl-C end it cleanly. Raises InputError, which names
+    the option, and the errors of `geoml.geolocation.locate.locate.geolocate`.
     """
     recipe = parse(LocateRecipe, {"model": model, **options}, "geolocate")
     _check_page(map)
@@ -67,13 +67,13 @@ def geolocate_map(
     progress: Callable[[int], None] | None = None,
     **options: object,
 ) -> Row:
-    """Where pictures from above lie on a map, as the GeoParquet file ``out``; what ``OUT.run/run.json`` says.
+    """Locate pictures from above on a map and write the GeoParquet file ``out``. Returns ``OUT.run/run.json``.
 
     ``options`` are the fields of `geoml.geolocation.recipe.MapRecipe`: one of ``reference``, ``frames`` and ``catalog``
     is the map. ``cache`` keeps indexes and thresholds, by default in ``OUT.run``; ``map`` is an HTML file to write as
     well.
 
-    A run that was stopped goes on where it was. Raises InputError for options that do not go together, and the errors
+    A stopped run is resumed. Raises InputError for options that do not go together, and the errors
     of `geoml.geolocation.matching.rows.geolocate_map` and `geoml.geolocation.matching.chain.geolocate_chain`.
     """
     recipe = parse(MapRecipe, dict(options), "geolocate map")
@@ -106,7 +106,7 @@ def _check_page(map: str | Path | None) -> None:
 
 @limits("draw map")
 def draw_map(rows: str | Path, out: str | Path) -> None:
-    """A page of the rows that `geolocate` wrote, with thumbnails of the pictures that can still be read."""
+    """Write a page of the rows that `geolocate` wrote, with thumbnails of the pictures that can still be read."""
     from geoml.geolocation.rows.page import photo_map
     from geoml.io.stores.store import write_text
 
@@ -115,7 +115,7 @@ def draw_map(rows: str | Path, out: str | Path) -> None:
 
 @limits("verify")
 def verify(sources: Sources | str | Path, model: str | Path | None = None, **options: object) -> list[Evidence]:
-    """Does each picture fit the claimed place? The claim is lon, lat (degrees), else that of the list or the EXIF.
+    """Check whether pictures fit the claimed place: lon, lat in degrees, else the place from the list or EXIF.
 
     ``options`` are the other fields of `geoml.geolocation.recipe.VerifyRecipe`. Raises InputError that names an option,
     and the errors of `geoml.geolocation.locate.verify.verify`.
@@ -128,7 +128,7 @@ def verify(sources: Sources | str | Path, model: str | Path | None = None, **opt
 
 @limits("localizability")
 def localizability(sources: Sources | str | Path, model: str | Path | None = None) -> list[Localizability]:
-    """How much each picture tells of its place, see `geoml.geolocation.locate.localizability.localizability`."""
+    """How much each picture reveals about its place, see `geoml.geolocation.locate.localizability.localizability`."""
     from geoml.geolocation.locate.localizability import localizability as run
 
     return list(run(_list(sources), _locator(model)))
@@ -142,7 +142,7 @@ def index_add(sources: Sources | str | Path, index: str | Path, model: str | Pat
 
 @limits("index remove")
 def index_remove(names: Iterable[str], index: str | Path, model: str | Path | None = None) -> int:
-    """Take pictures out of an index by name or checksum; how many."""
+    """Remove pictures from an index by name or checksum. Returns how many."""
     return _index(index, model).remove(names)
 
 
@@ -150,7 +150,8 @@ def index_remove(names: Iterable[str], index: str | Path, model: str | Path | No
 def similar(
     image: str | Path, index: str | Path, model: str | Path | None = None, **options: object
 ) -> list[SimilarPicture]:
-    """The pictures of an index most like one; ``options`` are the fields of `geoml.geolocation.recipe.SimilarRecipe`.
+    """The pictures of an index most similar to one; ``options`` are the fields of
+    `geoml.geolocation.recipe.SimilarRecipe`.
 
     Raises InputError that names an option, UnreadablePhoto for a picture that cannot be read, and the errors of
     `geoml.geolocation.locate.similar.Index.search`.
@@ -170,9 +171,9 @@ def similar(
 def strip_exif(
     sources: Sources | str | Path, out: str | Path, *, overwrite: bool = False
 ) -> list[tuple[str, Stripped | GeomlError]]:
-    """Copies of pictures of this machine in the folder ``out`` without what tells place, time or person.
+    """Copy local pictures to the folder ``out`` without the metadata that reveal place, time or person.
 
-    (name, what became of it) for each, an error for one that has no copy. Raises NothingFound without a picture.
+    Returns (name, outcome) for each; the outcome is an error if there is no copy. Raises NothingFound without pictures.
     """
     from geoml.geolocation.pictures import lists as photo_lists
     from geoml.geolocation.pictures.strip import strip
@@ -206,8 +207,8 @@ def track(
     progress: Callable[[int], None] | None = None,
     **options: object,
 ) -> dict[str, Any]:
-    """Follow what moves through ``source``, a folder of frames, a film or None, as GeoParquet: ``out`` has a row for
-    each position and ``OUT.tracks.parquet`` one for each track; what is said of them.
+    """Track objects through ``source`` (a folder of frames, a video or None) and write GeoParquet: ``out`` with a row
+    for each position, ``OUT.tracks.parquet`` with a row for each track. Returns a summary.
 
     ``options`` are the fields of `geoml.engine.track.recipe.TrackRecipe`. ``cache`` keeps the index of the reference,
     by default in ``OUT.run``. Raises InputError that names an option, and the errors of

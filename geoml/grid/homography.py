@@ -1,7 +1,7 @@
 """Plane projective maps: applying, composing and judging them, and how well a fitted one knows a place.
 
 A map is a (3, 3) float64 matrix on (x, y, 1); pixels have their corner at (0, 0) and y downwards. Any finite numbers
-are valid input: what overflows or divides by zero is infinite or NaN and is no view.
+are valid input: what overflows or divides by zero is infinite or NaN and is not a view.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def problem(
     mirrored: bool = False,
     stretch: float = STRETCH,
 ) -> str | None:
-    """Why the map of a picture of ``shape`` (rows, columns) cannot be a view of flat ground; None where it can.
+    """Why the map of a picture of ``shape`` (rows, columns) cannot be a view of flat ground; None if it can.
 
     Refused are maps that are not finite, fold the picture (a corner beyond the horizon), mirror it (with ``mirrored``:
     that do not, as where y points north), give a footprint that is not convex or has sides that differ by more than

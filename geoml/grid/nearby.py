@@ -15,7 +15,7 @@ from geoml.grid.plane import Plane, Window
 from geoml.grid.region import project_all, squares_of
 
 POLAR = 84.0
-"""Degrees of latitude; a box around a pole is no box in longitude and latitude."""
+"""Degrees of latitude; a box around a pole is not a box in longitude and latitude."""
 
 SLACK = 0.02
 """Degrees around a window in which an area is near: footprints of items are simplified."""

@@ -102,7 +102,7 @@ def cap_area(km: ArrayLike) -> Floats:
 
 
 def check(lon: ArrayLike, lat: ArrayLike) -> tuple[Floats, Floats]:
-    """The places as (N,) float64 with lon in [-180, 180). Raises InputError for unequal lengths or what is no place."""
+    """The places as (N,) float64 with lon in [-180, 180). Raises InputError for unequal lengths or invalid places."""
     x, y = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise InputError(f"lon, lat: shapes {x.shape} and {y.shape}; expected two lists of the same length")

@@ -1,4 +1,4 @@
-"""A learned model of change on the run's own pixels, with one date in the place of all: nothing can have changed there.
+"""A learned model of change on the run's own pixels, with one date instead of all: nothing can have changed there.
 
 What it calls changed all the same says how it takes this ground, before a block is run and without any label. A model
 that is calibrated is calibrated on such a pair, where no magnitude varies, so that it calls nothing changed.
@@ -41,11 +41,11 @@ CALIBRATION = 100_000
 def self_change(
     plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32], together: Together
 ) -> SelfChange | None:
-    """What the model of a plan makes of equal dates; None where it calls nothing changed.
+    """What the model of a plan makes of equal dates; None if it calls nothing changed.
 
     ``pixels`` are (N, date, band) physical values of the squares. Raises InputError for a package or a device
     that is not there, ModelError for a package that is damaged or replaced or an output that is not finite, DataError
-    for values that it cannot be calibrated on, TransientError when the device has no memory.
+    for values that it cannot be calibrated on, TransientError if the device has no memory.
     """
     if models.calibrated(plan.card.architecture):
         return _calibrated(load_planned(plan.model_path, plan.card), pixels)
@@ -59,8 +59,8 @@ def _learnt(
     """The share of the valid pixels of squares of several dates that is called changed of each date against itself.
 
     Of the first `SQUARES` the part with most data goes through the model, in chips without context. None without a
-    valid pixel. Raises InputError where the output is none of pixels, ModelError where it is not finite or the device
-    fails, TransientError when that has no memory for a chip.
+    valid pixel. Raises InputError if the output is none of pixels, ModelError if it is not finite or the device
+    fails, TransientError if that has no memory for a chip.
     """
     card = predictor.card
     side = card.chip_size if predictor.backend.fixed or card.architecture == "exported" else min(card.chip_size, SIDE)
@@ -92,7 +92,7 @@ def _calibrated(loaded: Package, pixels: NDArray[np.float32]) -> SelfChange:
 
 
 def doubt(found: SelfChange | None, when: Sequence[str]) -> str:
-    """What is to be said of it, with the ``datetime`` of each date; empty where it is little."""
+    """What is to be said of it, with the ``datetime`` of each date; empty if it is little."""
     if found is None or found.share <= LIMIT:
         return ""
     each = ", ".join(f"{share:.1%} of {date}" for share, date in zip(found.dates, when, strict=True))

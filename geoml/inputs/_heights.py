@@ -70,7 +70,7 @@ class HeightInput(Unfitted):
         """The layers of the window, VOID where one has no value.
 
         Raises DataError for a broken file, InputError for files that do not fit each other, ModelError for a package
-        that is not that of the plan, TransientError when a server does not answer.
+        that is not that of the plan, TransientError if a server does not answer.
         """
         return BlockPixels(self._pixels(plan, items, block.plane, window), (tuple(items),))
 

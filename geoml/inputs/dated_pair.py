@@ -39,7 +39,7 @@ AGREE = 0.5
 """Pixels from the median within which a square agrees on the shift, which more than half of them must."""
 
 Shifts = Sequence[tuple[float, float] | None]
-"""(dy, dx) of each later date against the first, pixels; None where it is not known."""
+"""(dy, dx) of each later date against the first, pixels; None if it is not known."""
 
 
 def check_order(when: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def moved(dates: Sequence[Pixels], shifts: Shifts, limit: float = 0.0) -> list[P
 
 
 def between(first: Pixels, later: Pixels) -> Shift | None:
-    """The shift of a later date against the first; None where it cannot be known."""
+    """The shift of a later date against the first; None if it cannot be known."""
     valid = first.valid & later.valid
     if not valid.any():
         return None
@@ -137,7 +137,7 @@ class Input:
         """Each date, with the radiometry of the first.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-        TransientError when a server does not answer.
+        TransientError if a server does not answer.
         """
         return harmonised(self._stored(plan, items, plane, window), plan.sample.transforms if plan.sample else ())
 
@@ -171,7 +171,7 @@ class Input:
     def trial(
         self, plan: Plan, squares: Sequence[Sequence[Pixels]], pixels: NDArray[np.float32]
     ) -> tuple[SelfChange | None, str]:
-        """One date in the place of all: what is called changed all the same."""
+        """One date instead of all: what is called changed all the same."""
         from geoml.inputs._equal_dates import doubt, self_change
 
         found = self_change(plan, squares, pixels, self.together)
@@ -180,8 +180,8 @@ class Input:
     def read(self, plan: Plan, items: Sequence[pystac.Item], block: Block, window: Window) -> BlockPixels:
         """The dates moved onto each other and harmonised; the shift that is left is a property ``geoml:shift``.
 
-        Raises DataError where that is above the recipe's largest or a file is broken, InputError for a band that an
-        item lacks or units that do not fit, TransientError when a server does not answer.
+        Raises DataError if that is above the recipe's largest or a file is broken, InputError for a band that an
+        item lacks or units that do not fit, TransientError if a server does not answer.
         """
         limit, sample = plan.recipe.shift_limit, plan.sample
         shifts = sample.shifts if sample else ()
@@ -208,7 +208,7 @@ class Input:
 
 
 def _agreed(plan: Plan, squares: Sequence[Sequence[Pixels]], date: int) -> tuple[float, float] | None:
-    """The shift of a later date that most squares agree on; None where they do not, or show too little."""
+    """The shift of a later date that most squares agree on; None if they do not, or show too little."""
     recipe = plan.recipe
     if not recipe.max_shift:
         return None
@@ -232,7 +232,7 @@ def _agreed(plan: Plan, squares: Sequence[Sequence[Pixels]], date: int) -> tuple
 
 
 def _residual(plan: Plan, dates: Sequence[Pixels]) -> list[Shift | None]:
-    """The shift of each later date that is left. Raises DataError when it is above the recipe's largest."""
+    """The shift of each later date that is left. Raises DataError if it is above the recipe's largest."""
     most = plan.recipe.max_shift
     first, *later = dates
     if not most:
@@ -247,7 +247,7 @@ def _residual(plan: Plan, dates: Sequence[Pixels]) -> list[Shift | None]:
 
 
 def _told(found: Shift | None) -> dict[str, float] | None:
-    """As the item tells it: pixels that are left between two dates, None where that is not known."""
+    """As the item tells it: pixels that are left between two dates, None if that is not known."""
     if found is None:
         return None
     return {"dy": round(found.dy, 2), "dx": round(found.dx, 2), "quality": round(found.quality, 2)}

@@ -1,4 +1,4 @@
-"""The steps of a forecast: those up to the reference time, and what the last one becomes as it moves on.
+"""The steps of a forecast: those up to the reference time, and the last one moved on in time.
 
 Every ``datetime`` of the recipe is a step, an instant or a range about it, one step apart, and the last one is the
 reference time: what comes after it is never read. Every step keeps its own mask. Where the model sees what was last
@@ -94,7 +94,7 @@ class Input(Unfitted):
     def fitted(self, plan: Plan, items: Sequence[pystac.Item]) -> dict[str, Any]:
         """``made`` of the card, with the motion of the region where the model sees what has moved.
 
-        Raises NothingFound where the step of the reference time is missing, since an older one is not the last, and
+        Raises NothingFound if the step of the reference time is missing, since an older one is not the last, and
         for a motion without two neighbouring steps; InputError for a region on several planes, and what reading raises.
         """
         if plan.dates and not plan.dates[-1] and not self.terms.latest:
@@ -142,10 +142,10 @@ class Input(Unfitted):
     # what a block reads
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """Steps as the model sees them, then the last one as it is at each lead; empty where there is no item.
+        """Steps as the model sees them, then the last one as it is at each lead; empty if there is no item.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-        TransientError when a server does not answer.
+        TransientError if a server does not answer.
         """
         weights = self._weights(plan, plane, window)
         by_step = list(enumerate(self._by_step(plan, items)))
@@ -183,7 +183,7 @@ class Input(Unfitted):
         return [self._channel(a, window, plane, tuple(items) if n == 0 else ()) for n, a in enumerate(parts)]
 
     def _weights(self, plan: Plan, plane: Plane, window: Window) -> Weights:
-        """Of the climatology, (feature, y, x); None where the model has none."""
+        """Of the climatology, (feature, y, x); None if the model has none."""
         from geoml.io.cog.read import read
 
         if (said := self.terms.background) is None:
@@ -302,7 +302,7 @@ class Input(Unfitted):
         """All of them.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-        TransientError when a server does not answer.
+        TransientError if a server does not answer.
         """
         steps = self.steps(plan, items, block.plane, window)
         pixels, dates = self.together(steps), tuple(s.items for s in steps[: self.terms.seen])

@@ -29,7 +29,7 @@ def composite(plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Wi
     The plan says how numbers are stored, so that all blocks agree; one of an older geoml does not, and needs all items.
 
     Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-    TransientError when a server does not answer.
+    TransientError if a server does not answer.
     """
     from geoml.cube.load import plan_mosaic  # GDAL, which an input that is only checked does without
 
@@ -83,7 +83,7 @@ class Input(Unfitted):
         """The only one.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-        TransientError when a server does not answer.
+        TransientError if a server does not answer.
         """
         return [composite(plan, items, plane, window)]
 
@@ -96,7 +96,7 @@ class Input(Unfitted):
         """The mosaic.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-        TransientError when a server does not answer.
+        TransientError if a server does not answer.
         """
         pixels = composite(plan, items, block.plane, window)
         return BlockPixels(pixels, (pixels.items,))

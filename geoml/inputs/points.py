@@ -107,7 +107,7 @@ class Input(HeightInput):
 
     @cached_property
     def filter(self) -> GroundFilter | None:
-        """What tells the ground; None where classes do."""
+        """What tells the ground; None if classes do."""
         from geoml.cube.clouds.ground import FILTERS
 
         if self.terms.package or self.terms.ground == DELIVERED:
@@ -117,7 +117,7 @@ class Input(HeightInput):
 
     @cached_property
     def classifier(self) -> PointPackage | None:
-        """The package that tells classes; None where a filter or the files do."""
+        """The package that tells classes; None if a filter or the files do."""
         return _loaded(self.terms.ground, self.terms.package) if self.terms.package else None
 
     @property
@@ -162,7 +162,7 @@ class Input(HeightInput):
     ) -> tuple[Cloud, NDArray[np.bool_]]:
         """The points of a window with the classes that are used, and which of them (n,) are ground.
 
-        Raises what `geoml.io.points.read.read_window` does, and DataError where heights cannot be shifted.
+        Raises what `geoml.io.points.read.read_window` does, and DataError if heights cannot be shifted.
         """
         from geoml.io.heights import HeightShift
         from geoml.io.points.read import inside, read_window

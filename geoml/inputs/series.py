@@ -1,4 +1,4 @@
-"""A series: many dates (steps), each with its own mask. One look without data is not no look.
+"""A series: many dates (steps), each with its own mask. A look without data still counts as a step.
 
 Every ``datetime`` of the recipe is a step: a range with both ends, earlier ones first. A pixel is mapped where any step
 has data, and the count of valid observations is that of its looks. A step without any item is one without looks.
@@ -55,14 +55,14 @@ class Input(Unfitted):
         check_order(when)
 
     def reference(self, when: Sequence[str]) -> str | None:
-        """Raises InputError: a day is no series."""
+        """Raises InputError: a day is not a series."""
         raise InputError(f"datetime: {self.card.name} takes a series of dates; monitoring needs one or two")
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """Each step, empty where it has no item.
+        """Each step, empty if it has no item.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-        TransientError when a server does not answer.
+        TransientError if a server does not answer.
         """
         blank = self._blank(plane, window)
         known = plan.numbers or [None] * self.card.dates  # of a step that has items somewhere in the run
@@ -96,7 +96,7 @@ class Input(Unfitted):
         """All steps.
 
         Raises InputError for a band that an item lacks or units that do not fit, DataError for a broken file,
-        TransientError when a server does not answer.
+        TransientError if a server does not answer.
         """
         steps = self.steps(plan, items, block.plane, window)
         return BlockPixels(self.together(steps), tuple(s.items for s in steps))

@@ -1,4 +1,4 @@
-"""As many dates as the card says: one is a mosaic, several are so many more bands, registered as a pair is.
+"""As many dates as the card has: one is a mosaic; several are stacked as bands and registered like a pair.
 
 For tasks that do not compare dates, and take what a model was trained on.
 """

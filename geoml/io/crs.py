@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon
 
 MAX_TEXT = 100_000
-"""Characters of a CRS; more is no CRS."""
+"""Characters of a CRS; more is not a CRS."""
 
 STRETCHED = 0.02
 """Of its metres a map may be off those on the ground: what UTM, 0.1 %, and national grids are not, web Mercator beyond
@@ -41,7 +41,7 @@ _FORMS = re.compile(r"[A-Za-z][\w.-]*:\S+|\d{3,9}|.*\bproj=.*|\w+\s*[\[(].*|\{.*
 
 
 def parse_crs(value: object) -> pyproj.CRS | None:
-    """The CRS that a code, number, WKT, PROJJSON (text or mapping) or PROJ string means; None where it means none."""
+    """The CRS that a code, number, WKT, PROJJSON (text or mapping) or PROJ string means; None if it means none."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, float) and value.is_integer():
@@ -63,7 +63,7 @@ def _parsed(text: str) -> pyproj.CRS | None:
     try:
         crs = pyproj.CRS.from_json(text) if text.startswith("{") else pyproj.CRS.from_user_input(text)
         if " / " in text and "[" not in text and "proj=" not in text and crs.name.lower() != text.lower():
-            return None  # the nearest name is no answer
+            return None  # the nearest name is not an answer
         return horizontal(crs)
     except (ProjError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
@@ -80,7 +80,7 @@ def horizontal(crs: pyproj.CRS) -> pyproj.CRS:
 
 @lru_cache(maxsize=256)
 def with_heights(plane: str, vertical: str | None) -> str:
-    """WKT of the compound of a horizontal and a vertical CRS, or ``plane`` without one. Raises ProjError where they do
+    """WKT of the compound of a horizontal and a vertical CRS, or ``plane`` without one. Raises ProjError if they do
     not go together."""
     if vertical is None:
         return plane

@@ -35,7 +35,7 @@ FEET: Final[Mapping[str, Fraction]] = {
 def opened(place: str | Path, field: str) -> Iterator[rasterio.DatasetReader]:
     """The raster of the field of a recipe; what GDAL raises while it is open is a DataError too.
 
-    Raises InputError where there is no such file on this machine and for one without a CRS, DataError for one that
+    Raises InputError if there is no such file on this machine and for one without a CRS, DataError for one that
     cannot be read.
     """
     if is_url(str(place)) or not Path(place).is_file():
@@ -55,7 +55,7 @@ def heights_of(
     """(y, x) heights of the first band in metres, NaN without data.
 
     Their unit is that of the band, else that of the heights of its CRS, else ``unstated`` metres. Raises InputError for
-    a unit that is no length in metres or feet.
+    a unit that is not a length in metres or feet.
     """
     values = file.read(1, window=window).astype(np.float64) * file.scales[0] + file.offsets[0]
     values[file.read_masks(1, window=window) == 0] = np.nan
@@ -63,7 +63,7 @@ def heights_of(
 
 
 def heights_crs(file: rasterio.DatasetReader) -> pyproj.CRS | None:
-    """The vertical CRS of the heights, in metres; None where it is not said. Of a CRS of three axes it is as
+    """The vertical CRS of the heights, in metres; None if it is not said. Of a CRS of three axes it is as
     `with_heights` writes it."""
     if (upright := _upright(file)) is None:
         return None

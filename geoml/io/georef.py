@@ -49,7 +49,7 @@ class Placement:
 def placement_of(dataset: rasterio.DatasetReader, declared: Projection | None = None) -> Placement:
     """Where the pixels of ``dataset`` lie. Opens and reads nothing.
 
-    Raises DataError, without the name of the file, for one without a georeference, with one that is no grid (ground
+    Raises DataError, without the name of the file, for one without a georeference, with one that is not a grid (ground
     control points that bend, rational polynomials) or with one that is nowhere on the Earth.
     """
     transform, crs, own = dataset.transform, dataset.crs, True
@@ -88,7 +88,7 @@ def _placement(transform: Affine, wkt: str, shape: tuple[int, int], own: bool) -
 
 
 def _fitted(dataset: rasterio.DatasetReader, crs: rasterio.crs.CRS | None) -> Affine:
-    """The affine transform through ground control points. Raises DataError where they bend more than `FITS`."""
+    """The affine transform through ground control points. Raises DataError if they bend more than `FITS`."""
     points = dataset.gcps[0]
     at = np.array([[p.col, p.row, 1.0] for p in points])
     to = np.array([[p.x, p.y] for p in points])

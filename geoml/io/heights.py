@@ -46,12 +46,12 @@ class HeightShift:
     """A PROJ pipeline that takes and gives x, y of the CRS, and z."""
     description: str
     accuracy: float | None
-    """Metres, as PROJ has it; None where it does not know."""
+    """Metres, as PROJ has it; None if it does not know."""
     grids: tuple[str, ...]
     """The files it reads."""
 
     def apply(self, x: Floats, y: Floats, z: Floats) -> Floats:
-        """(n,) heights in metres above the other datum. Raises DataError where a grid does not cover the points."""
+        """(n,) heights in metres above the other datum. Raises DataError if a grid does not cover the points."""
         if not self.pipeline:
             return z
         above = _transformer(self.pipeline).transform(x, y, z)[2]
@@ -69,7 +69,7 @@ def height_shift(crs: str, have: str, want: str, bounds: tuple[float, float, flo
     """The way from heights above ``have`` to ones above ``want``, for ``bounds`` (left, bottom, right, top) of ``crs``.
 
     Both are a vertical CRS (a code, WKT, or one of `NAMES`), a geographic 3D CRS or ``ellipsoid``; of one in feet the
-    datum counts, since heights are in metres. Raises InputError for what is none, for depths, and naming the grid that
+    datum counts, since heights are in metres. Raises InputError for anything else, for depths, and naming the grid that
     is missing where only a guess is left.
     """
     flat = _eastward(pyproj.CRS.from_user_input(crs))
@@ -101,7 +101,7 @@ def height_shift(crs: str, have: str, want: str, bounds: tuple[float, float, flo
 
 
 def vertical_name(crs: str, text: str) -> str:
-    """The code of a datum that `height_shift` takes, in metres, for outputs. Raises InputError for what is none."""
+    """The code of a datum that `height_shift` takes, in metres, for outputs. Raises InputError for anything else."""
     found = _upright(_eastward(pyproj.CRS.from_user_input(crs)), text)
     base = found.sub_crs_list[-1] if found.is_compound else found.geodetic_crs
     part = base if base is None or base.is_vertical else base.to_3d()
@@ -109,7 +109,7 @@ def vertical_name(crs: str, text: str) -> str:
 
 
 def metres_of(text: str) -> float:
-    """Metres of the unit of a datum that `height_shift` takes. Raises InputError for what is none."""
+    """Metres of the unit of a datum that `height_shift` takes. Raises InputError for anything else."""
     crs = _parsed(text)
     parts = [] if crs is None else [c for c in crs.sub_crs_list or [crs] if c.is_vertical]
     return float(unit_of(parts[0])) if parts else 1.0
@@ -164,7 +164,7 @@ def _area(flat: pyproj.CRS, bounds: tuple[float, float, float, float]) -> AreaOf
     to = pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
     degrees = to.transform_bounds(*bounds)
     if not np.isfinite(degrees).all():
-        raise InputError(f"heights: by {flat.name} their places lie nowhere on the Earth; expected the CRS they are of")
+        raise InputError(f"heights: by {flat.name} their places are nowhere on the Earth; expected the CRS they are of")
     return AreaOfInterest(*degrees)
 
 

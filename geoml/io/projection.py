@@ -1,4 +1,4 @@
-"""What an item says of where its pixels lie."""
+"""The place of pixels according to an item."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class RpcCoefficients:
 def crop_offset(transform: Affine, has_crs: bool, shape: tuple[int, int], rpc: RpcCoefficients) -> tuple[int, int]:
     """(row, column) of the sensor image where the first pixel of a file of ``shape`` (rows, columns) lies.
 
-    Raises DataError where the file is on a grid or resampled, or lies where its RPC is not valid.
+    Raises DataError if the file is on a grid or resampled, or lies where its RPC is not valid.
     """
     steps = (transform.a, transform.b, transform.d, transform.e)
     if has_crs or not np.allclose(steps, (1, 0, 0, 1), atol=1e-9):
@@ -116,7 +116,7 @@ def crop_offset(transform: Affine, has_crs: bool, shape: tuple[int, int], rpc: R
 def rpc_of(dataset: rasterio.DatasetReader, beside: Path | None = None) -> RpcCoefficients:
     """The RPC of the file ``beside``, else of the TIFF tags of an opened picture.
 
-    Raises InputError where there is none, DataError where it is damaged.
+    Raises InputError if there is none, DataError if it is damaged.
     """
     if beside is not None:
         return read_rpc(beside)

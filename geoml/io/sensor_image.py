@@ -45,7 +45,7 @@ class SensorImage:
     def read(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
         """(y, x) float32 of rows and columns of the file, NaN without data.
 
-        Raises DataError for a broken file, TransientError when a server does not answer.
+        Raises DataError for a broken file, TransientError if a server does not answer.
         """
         window = PixelWindow(left, top, right - left, bottom - top)
 
@@ -68,7 +68,7 @@ class SensorImage:
             (row, column), (rows, columns) = said["first"], said["shape"]
             return cls(str(said["href"]), rpc, (int(row), int(column)), (int(rows), int(columns)))
         except (LookupError, TypeError, ValueError) as err:
-            raise DataError(f"stereo: says nothing of its pictures ({err})") from err
+            raise DataError(f"stereo: has no metadata on its pictures ({err})") from err
 
 
 def open_image(place: str) -> SensorImage:

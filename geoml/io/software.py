@@ -1,4 +1,4 @@
-"""Which software made a block: its item says it, and a run counts its blocks by it."""
+"""Which software made a block: recorded in its item, and counted over the blocks of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def software() -> Mapping[str, str]:
 
 
 def item_software(path: Path) -> object:
-    """The ``processing:software`` of the item of a block; None where there is none."""
+    """The ``processing:software`` of the item of a block; None if there is none."""
     try:
         return json.loads(read_small(path) or b"{}")["properties"]["processing:software"]
     except (DataError, ValueError, LookupError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Bands by wavelength: how they are asked for, which band of a sensor answers, and how bands become another's.
+"""Bands by wavelength: how they are requested, which band of a sensor matches, and how bands are resampled.
 
 A name of a band may say a wavelength: ``650nm`` is the band that holds it, ``842nm/115nm`` a band of that full width at
 half maximum, which narrower ones are weighted to. ``red@665nm/30nm`` is the band of that name, and where there is none
@@ -49,7 +49,7 @@ Mix = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a name asks for, in nm; ``name`` is empty where it says a wavelength alone."""
+    """What a name asks for, in nm; ``name`` is empty if it says a wavelength alone."""
 
     wavelength: float
     fwhm: float | None = None
@@ -75,7 +75,7 @@ def spelled(wavelength: float, fwhm: float | None = None) -> str:
 
 
 def asked(name: str) -> Asked | None:
-    """What a name asks for; None for one that says no wavelength. Raises InputError for an impossible one."""
+    """What a name asks for; None for one that gives no wavelength. Raises InputError for an impossible one."""
     found = _ONE.fullmatch(name)
     if found is None:
         return None
@@ -86,7 +86,7 @@ def asked(name: str) -> Asked | None:
 
 
 def range_of(name: str) -> tuple[float, float] | None:
-    """Both ends of a range, in nm; None for a name that is none. Raises InputError for an impossible one."""
+    """Both ends of a range, in nm; None for an invalid name. Raises InputError for an impossible one."""
     found = _RANGE.fullmatch(name)
     if found is None:
         return None
@@ -100,7 +100,7 @@ def factor(units: Sequence[str | None], field: str) -> float:
     """Nanometres in the unit that every band says. Raises InputError, with the count, for none, another or several."""
     said = {(u or "").strip().lower() for u in units}
     if missing := sum(not (u or "").strip() for u in units):
-        raise InputError(f"{field}: {missing} of {len(units)} bands say no unit; expected nanometers or micrometers")
+        raise InputError(f"{field}: {missing} of {len(units)} bands have no unit; expected nanometers or micrometers")
     if strange := [u for u in units if (u or "").strip().lower() not in UNITS]:
         text = f"{field}: {len(strange)} of {len(units)} bands have the unit {str(strange[0])[:30]!r}"
         raise InputError(f"{text}; expected nanometers or micrometers")
@@ -121,7 +121,7 @@ def check_plausible(wavelengths: Sequence[float], field: str, unit: str) -> None
 
 
 def within(lines: Sequence[SensorBand], low: float, high: float) -> list[SensorBand]:
-    """The lines from ``low`` to ``high`` nm that are not bad, by wavelength. Raises InputError where there is none."""
+    """The lines from ``low`` to ``high`` nm that are not bad, by wavelength. Raises InputError if there is none."""
     inside = [line for line in lines if low <= line.wavelength <= high]
     good = sorted((line for line in inside if not line.bad), key=lambda line: line.wavelength)
     if not good:
@@ -139,7 +139,7 @@ def match(want: Asked, lines: Sequence[SensorBand]) -> Mix:
     sensor whose bands are too wide, and for a gap.
     """
     if not lines:
-        raise InputError(f"bands: {want}; not one band says its wavelength")
+        raise InputError(f"bands: {want}; no band has a wavelength")
     order = sorted(lines, key=lambda line: abs(line.wavelength - want.wavelength))
     first, distance = order[0], abs(order[0].wavelength - want.wavelength)
     width = first.fwhm or _spacing(lines, first)
@@ -226,7 +226,7 @@ def _spacing(lines: Sequence[SensorBand], line: SensorBand) -> float:
 
 def _span(lines: Sequence[SensorBand]) -> str:
     if not lines:
-        return "; not one band says its wavelength"
+        return "; no band has a wavelength"
     centres = [line.wavelength for line in lines]
     return f"; they lie at {min(centres):.6g} to {max(centres):.6g} nm"
 

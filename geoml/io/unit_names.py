@@ -48,9 +48,9 @@ def _checked(value: object) -> str | None:
     if value is None:
         return None
     if (name := unit(value)) is None:
-        raise ValueError(f"{value!r} is no unit; expected one of {', '.join(SPELLINGS)} or another word")
+        raise ValueError(f"{value!r} is not a unit; expected one of {', '.join(SPELLINGS)} or another word")
     return name
 
 
 Unit = Annotated[str | None, BeforeValidator(_checked)]
-"""A field that holds a unit by its name, or None where it is not known."""
+"""A field that holds a unit by its name, or None if it is not known."""

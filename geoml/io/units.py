@@ -1,4 +1,4 @@
-"""Units of bands: what is the same, and what can be made of what. Their names: `geoml.io.unit_names`.
+"""Units of bands: which are the same, and which convert to which. Their names: `geoml.io.unit_names`.
 
 A unit is that of physical values (number * scale + offset). Words that are not in the vocabulary are units of their
 own: the same word is the same unit. Conversions are exact definitions; nothing is guessed from values.
@@ -60,7 +60,7 @@ FAMILIES: Sequence[Mapping[str, _Conversion]] = (
 
 
 def _conversion(have: str, want: str) -> _Conversion | None:
-    """From ``have`` to the first unit of their family, and from there to ``want``; None where they share no family."""
+    """From ``have`` to the first unit of their family, and from there to ``want``; None if they share no family."""
     return next(((f[have][0], f[want][1]) for f in FAMILIES if have in f and want in f), None)
 
 
@@ -85,7 +85,7 @@ def convert(values: Array, have: str | None, want: str | None) -> Array:
 
 
 def mismatch(name: str, have: set[str], want: str | None) -> str | None:
-    """Why bands of these units cannot be read as ``want``; None where they can, or where nothing is known."""
+    """Why bands of these units cannot be read as ``want``; None if they can, or where nothing is known."""
     if want is not None:
         wrong = sorted(h for h in have if h != want and _conversion(h, want) is None)
         return f"band {name} is in {', '.join(wrong)}, which cannot be made {want}" if wrong else None

@@ -1,4 +1,4 @@
-"""IR-MAD as a model: the variates of `geoml.cube.irmad`, and a threshold of how far they are from none.
+"""IR-MAD as a model: the variates of `geoml.cube.irmad`, and a threshold on their distance from zero.
 
 Nielsen 2007, https://doi.org/10.1109/TIP.2006.888195. Otsu's threshold is taken of the root of the chi-squared
 statistic: the statistic itself spreads so far among changed pixels that a threshold of it would cut through them.

@@ -1,1 +1,1 @@
-"""What two or more models or tasks share: encoders, padding, weights, losses, metrics."""
+"""Shared by two or more models or tasks: encoders, padding, weights, losses, metrics."""

@@ -42,7 +42,7 @@ class AreaEstimate:
         return np.stack([np.maximum(self.area - half, 0), self.area + half], 1)
 
     def as_json(self, names: Sequence[str]) -> dict[str, object]:
-        """Plain JSON values by class name, None where there is no estimate."""
+        """Plain JSON values by class name, None if there is no estimate."""
         rows = {
             name: {
                 "area": float(self.area[k]),
@@ -62,7 +62,7 @@ def estimate(counts: ArrayLike, mapped: ArrayLike) -> AreaEstimate:
     """Areas from ``counts`` (K, K) of checked places, rows by mapped and columns by true class, and ``mapped`` (K,).
 
     ``mapped`` is the area of each class in the map, in any unit. `geoml.nn.metrics` has confusions the other way
-    round, and counts every labelled pixel, which is no random sample. Raises InputError for other shapes, negative
+    round, and counts every labelled pixel, which is not a random sample. Raises InputError for other shapes, negative
     numbers and for a mapped class with fewer than two checked places, whose error cannot be estimated.
     """
     n, area = np.asarray(counts, np.float64), np.asarray(mapped, np.float64)

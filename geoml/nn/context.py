@@ -1,4 +1,4 @@
-"""What a network may ask for beside pixels: it names them in its ``forward``, each with the default None (not known).
+"""Inputs besides pixels that a network may request by naming them in its ``forward``, with the default None (unknown).
 
 ==========  ====================  ==================================================================
 ``looks``   (B, step, y, x) bool  True where a step has data; the channels of a step are 0 elsewhere

@@ -46,7 +46,7 @@ def check(encoder: str) -> None:
 def segmentation_model(kind: type[Network], encoder: str, weights: str | None, bands: int, **options: Any) -> Network:
     """A model of smp for ``bands``; its encoder starts from ImageNet, fetched by smp, when ``weights`` is ``imagenet``.
 
-    Raises InputError for an encoder or option that does not fit, TransientError when the download fails.
+    Raises InputError for an encoder or option that does not fit, TransientError if the download fails.
     """
     check(encoder)
     source = None if weights != "imagenet" else True if encoder.startswith("tu-") else "imagenet"

@@ -1,4 +1,4 @@
-"""Scores of a class map, summed up part by part: the parts together give what the whole gives at once."""
+"""Scores of a class map, summed part by part: the parts together give the score of the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of a map of a quantity, summed up part by part: the parts together give what the whole gives at once."""
+"""Scores of a map of a quantity, summed part by part: the parts together give the score of the whole."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class QuantityScores:
         self.width += other.width
 
     def compute(self) -> dict[str, Any]:
-        """Plain JSON values, None where nothing was scored: ``mae``, ``rmse``, ``bias`` (map less truth) in the unit.
+        """Plain JSON values, None if nothing was scored: ``mae``, ``rmse``, ``bias`` (map less truth) in the unit.
 
         ``r2`` is the share of the variance that is explained, ``coverage`` the share of the truth inside the interval
         of 90 %, ``spread`` the mean standard deviation that the map gives.

@@ -22,7 +22,7 @@ TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Sequences of one length: their ``rows`` and the ``cells`` they keep; ``seen`` is None where all of them are.
+    """Sequences of one length: their ``rows`` and the ``cells`` they keep; ``seen`` is None if all of them are.
 
     The last of a kind are filled up with copies of the last row to the size of the others, because a matrix product of
     another size may round otherwise; ``count`` rows are meant.
@@ -96,7 +96,7 @@ def with_ndvi(values: Float[Tensor, "*any band"], pair: tuple[int, int] | None) 
 
 
 def steps_of(channels: int, bands: int, most: int) -> int:
-    """Steps in so many channels. Raises InputError where they do not divide, or are more than ``most``."""
+    """Steps in so many channels. Raises InputError if they do not divide, or are more than ``most``."""
     if channels % bands or channels // bands > most:
         raise InputError(f"channels: {channels}; expected {bands} bands of 1 to {most} steps")
     return channels // bands

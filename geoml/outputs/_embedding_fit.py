@@ -1,4 +1,4 @@
-"""By what embeddings of a region are stored: steps of each band, and the axes along which they are shown as colours."""
+"""How embeddings of a region are stored: the step of each band, and the axes along which they are shown as colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of a run shows of a map from few labels: where it applies, and what held-out labels say of it."""
+"""The report of a map from few labels: where it applies, and its scores on held-out labels."""
 
 from __future__ import annotations
 

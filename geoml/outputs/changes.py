@@ -1,7 +1,7 @@
-"""Changes: classes of what became of each pixel between dates; the first class is unchanged.
+"""Changes: classes of what happened to each pixel between dates; the first class is unchanged.
 
 Stored beside the class is the probability that anything changed, 1 - P(unchanged). A model that needs no training has
-a score of change in its place, which is no probability. Features are changes between the items of two dates.
+a score of change in its place, which is not a probability. Features are changes between the items of two dates.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Classes: every pixel gets one class of a closed list, and beside it how sure the model is.
+"""Classes: every pixel gets one class of a closed list, and the model's confidence.
 
 Raw output are logits (B, K, y, x); index k means ``card.classes[k]``. What leaves the device are small integers only:
 a probability of 1 is stored as 250. No other file knows that number: readers take scale and nodata from the COG, or
@@ -56,7 +56,7 @@ class Output:
     """Key of the layer beside the class."""
     means: ClassVar[str] = "probability of that class"
     quiet: ClassVar[int | None] = None
-    """Index of the class that is no feature."""
+    """Index of the class that is not a feature."""
 
     def __post_init__(self) -> None:
         if self.probabilities and models.calibrated(self.card.architecture):
@@ -109,7 +109,7 @@ class Output:
 
     @cached_property
     def temperature(self) -> float:
-        """Divides the logits, see `geoml.nn.linear_heads.temperature`. Raises InputError where it is not above zero."""
+        """Divides the logits, see `geoml.nn.linear_heads.temperature`. Raises InputError if it is not above zero."""
         found = self.card.made.get(TEMPERATURE, 1.0)
         if not isinstance(found, int | float) or not 0 < found < math.inf:
             raise InputError(f"{self.card.name}: {TEMPERATURE} {found!r}; expected a number above zero")

@@ -1,4 +1,4 @@
-"""Land cover from few labels: classes, and beside them what says how far they can be trusted.
+"""Land cover from few labels: classes, and layers that tell how far they can be trusted.
 
 =================  ===================================================================================================
 ``sets``           prediction sets: how many classes are in the set, then for each class 1 where it is

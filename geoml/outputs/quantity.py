@@ -1,4 +1,4 @@
-"""A quantity: every pixel gets a value, and beside it the standard deviation that the model expects of its error.
+"""A quantity: every pixel gets a value, and the standard deviation that the model expects of its error.
 
 Raw output is (B, 2, y, x): the value in standard deviations of the training data, and its spread before softplus. What
 ``made`` of a card says: `Config`. As int16 both are stored in steps, as float32 in the unit itself.

@@ -1,4 +1,4 @@
-"""What tasks of classes share: weights by what is labelled, and scores of whole pieces with a name for each class."""
+"""Shared by tasks with classes: class weights from the labels, and scores of whole pieces with a name per class."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def calibration(package: Package, recipe: TrainRecipe, splits: Splits, read: Rea
 
 
 def check_classes(card: MapCard, recipe: TrainRecipe) -> None:
-    """Raise InputError where the classes of a card are not those of a recipe."""
+    """Raise InputError if the classes of a card are not those of a recipe."""
     mine = {c.value: c.name for c in card.classes}
     theirs = {c.value: c.name for c in recipe.classes}
     if mine != theirs:
@@ -110,7 +110,7 @@ class HeldOutClasses:
 
 
 def named(scores: Mapping[str, Any], names: Sequence[str], support: Support) -> dict[str, Any]:
-    """Scores with a name for each class, what they stand on, and what the commonest class everywhere would score."""
+    """Scores with a name for each class, what they stand on, and what the most common class everywhere would score."""
     per_class = ("iou", "f1", "precision", "recall")
     out = {k: dict(zip(names, v, strict=True)) if k in per_class else v for k, v in scores.items()}
     out["absent"] = [names[k] for k in scores["absent"]]

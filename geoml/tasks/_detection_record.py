@@ -1,4 +1,4 @@
-"""What the card of a detector says of its scores and counts, by what it found on the validation split."""
+"""The record of scores and counts in the card of a detector, from the validation split."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def sides_of(pieces: Sequence[Piece], recipe: DetectionRecipe, read: Read) -> ND
 def check_sides(recipe: DetectionRecipe, counts: Mapping[str, NDArray[np.float64]]) -> None:
     """Warn of boxes of the splits ``train`` and ``val``, (n,) longer sides in pixels, that are larger than a chip.
 
-    Raises InputError where too many of the training are too large.
+    Raises InputError if too many of the training are too large.
     """
     sides, most = counts["train"], recipe.chip_size
     if not (large := int((sides > most).sum())):

@@ -1,4 +1,4 @@
-"""How well objects are found on what was held out: all scores, beside no object at all and beside guesses."""
+"""How well objects are found on held-out data: all scores, compared with no objects at all and with guesses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks of the common loop share: it trains and scores them, and most have no more to say than their metrics."""
+"""Shared by tasks of the common loop, which trains and scores them; most only define their metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fit(recipe: RasterRecipe, out: Path, on_epoch: OnEpoch | None = None) -> Non
     """By the common loop.
 
     Raises InputError for a recipe that does not fit itself or the folder, NothingFound or DataError for its data,
-    ModelError when the loss is not finite.
+    ModelError if the loss is not finite.
     """
     from geoml.engine.train import fit as loop  # torch, which a task that is only named does without
 
@@ -28,7 +28,7 @@ def fit(recipe: RasterRecipe, out: Path, on_epoch: OnEpoch | None = None) -> Non
 
 
 def score(model: str | Path, recipe: RasterRecipe, split: str) -> dict[str, Any]:
-    """As `geoml.engine.train.evaluate.evaluate`, which also says what is raised."""
+    """As `geoml.engine.train.evaluate.evaluate`, which also lists the errors."""
     from geoml.engine.train.evaluate import evaluate
 
     return evaluate(model, recipe, split)

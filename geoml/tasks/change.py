@@ -94,7 +94,7 @@ class Task:
 
     @staticmethod
     def more(package: Package, pieces: Sequence[Piece], read: Read) -> dict[str, Any]:
-        """``consistency`` of equal and turned dates. A score that is no probability has no calibration."""
+        """``consistency`` of equal and turned dates. A score that is not a probability has no calibration."""
         from geoml.engine.packages.calibrate import is_calibrated
         from geoml.engine.train.consistency import consistency
 

@@ -130,7 +130,7 @@ class Task:
 
     @staticmethod
     def check_fit(card: MapCard, recipe: DetectionRecipe) -> None:
-        """Raise InputError where the classes of a card are not those of a recipe."""
+        """Raise InputError if the classes of a card are not those of a recipe."""
         mine, theirs = ({c.value: c.name for c in known.classes} for known in (card, recipe))
         if mine != theirs:
             raise InputError(f"classes: the model knows {mine}, the recipe has {theirs}")

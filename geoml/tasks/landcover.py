@@ -31,7 +31,7 @@ class Task:
 
     @staticmethod
     def fit(recipe: LearnRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """As `geoml.engine.learn.fit.fit`, which also says what is raised; there are no epochs."""
+        """As `geoml.engine.learn.fit.fit`, which also lists the errors; there are no epochs."""
         from geoml.engine.learn.fit import fit  # torch, which a task that is only named does without
 
         fit(recipe, out)
@@ -39,7 +39,7 @@ class Task:
     @staticmethod
     def score(model: str | Path, recipe: LearnRecipe, split: str) -> dict[str, Any]:
         """Scores of a package on the labels of a recipe: those that it has learnt from are scored by heads that had not
-        seen them. As `geoml.engine.learn.score.score`, which also says what is raised."""
+        seen them. As `geoml.engine.learn.score.score`, which also lists the errors."""
         from geoml.engine.learn.score import score
 
         return score(model, recipe, split)
@@ -65,7 +65,9 @@ class Task:
         ]
         if learnt := scores.get("learnt"):
             found += [*_tried(learnt), *_curve(learnt), *_said(learnt)]
-        found.append("Held-out labels are no random sample of the map: for its accuracy and areas see geoml area draw.")
+        found.append(
+            "Held-out labels are not a random sample of the map: for its accuracy and areas see geoml area draw."
+        )
         return found
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""An encoder of series, trained without labels on what a search finds; for `geoml learn`, `geoml embed`, or to go on.
+"""An encoder of series, trained without labels on search results, for `geoml learn`, `geoml embed` or more training.
 
 How it learns is `geoml.engine.learn.pretrain`.
 """
@@ -30,7 +30,7 @@ class Task:
 
     @staticmethod
     def fit(recipe: PretrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """As `geoml.engine.learn.pretrain.fit`, which also says what is raised."""
+        """As `geoml.engine.learn.pretrain.fit`, which also lists the errors."""
         from geoml.engine.learn.pretrain import fit  # torch, which a task that is only named does without
 
         fit(recipe, out, on_epoch)

@@ -47,7 +47,7 @@ class QuantityRecipe(RasterRecipe):
     )
     dtype: Literal["int16", "float32"] = Field(default="int16", description="data type of the COGs")
     loss: Literal["crps", "gaussian"] = Field(
-        default="crps", description="in geoml/nn/quantity_losses.py: all quantiles alike, or the likelihood"
+        default="crps", description="in geoml/nn/quantity_losses.py: all quantiles equally, or the likelihood"
     )
 
     @property
@@ -106,7 +106,7 @@ class Task:
 
     @staticmethod
     def check_fit(card: MapCard, recipe: QuantityRecipe) -> None:
-        """Raise InputError where a card and a recipe are of different quantities."""
+        """Raise InputError if a card and a recipe are of different quantities."""
         made = _made(card)
         for name, have, want in (("quantity", made.name, recipe.quantity), ("unit", made.unit, recipe.unit)):
             if have != want:

@@ -98,7 +98,7 @@ class Task:
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
-        """A row for each class; the totals beside those of a map that is everywhere the commonest class."""
+        """A row for each class; the totals beside those of a map that is everywhere the most common class."""
         title = f"{scores['split']} split, {scores['pixels']} pixels"
         support = scores.get("support", {})  # packages from before have none
         rows = []

@@ -62,7 +62,7 @@ def rectangles_apart(
     """As `rectangles`, one of each of the ``longer`` sides (n,), the shorter one at least half of it.
 
     A quarter of its longer side is left free around each, so that it stays separate from its neighbours even in pixels
-    in which it is small. Raises ValueError where they do not fit.
+    in which it is small. Raises ValueError if they do not fit.
     """
     random = np.random.default_rng(seed)
     image = smooth((2, *shape), seed=seed, cell=12, low=1000, high=2600)
@@ -116,7 +116,7 @@ class RectangleFinder(nn.Module):
         return torch.cat([heat, *(torch.log(run.clamp(max=self.reach) + 0.5) for run in runs)], 1)
 
     def _run(self, bright: Tensor, dim: int) -> Tensor:
-        """Bright pixels in a row before each bright one, and no more than one above the reach."""
+        """Bright pixels in a row before each bright one, and at most one above the reach."""
         run, step = bright, 1
         while step <= self.reach + 1:  # twice as many each time
             before = nn.functional.pad(run, (0, 0, step, 0) if dim == 2 else (step, 0, 0, 0))

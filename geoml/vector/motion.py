@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SURE = 0.5
-"""Confidence from which on a detection is a thing, where nobody says it."""
+"""Confidence from which on a detection is a thing, if not given."""
 
 
 @dataclass(frozen=True)

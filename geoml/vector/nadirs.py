@@ -1,4 +1,4 @@
-"""Who owns a place on the ground that several photos show: the photo that looks at it most nearly from above."""
+"""Which photo owns a place on the ground that several show: the one that sees it most nearly from above."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def polygonise(classes: Bytes, confidence: Bytes, nodata: int, window: Window, o
         window: where the arrays lie on the plane; its shape is (h, w).
         outside: (h, w) True where a pixel is unlike the training data, counted over each polygon; None: not known.
 
-    Raises InputError when the shapes or dtypes differ from that.
+    Raises InputError if the shapes or dtypes differ from that.
     """
     if classes.dtype != np.uint8 or confidence.dtype != np.uint8:
         raise InputError(f"classes, confidence: {classes.dtype}, {confidence.dtype}; expected uint8 for both")

@@ -35,7 +35,7 @@ class Columns:
 
 
 def concatenated(parts: Sequence[T]) -> T:
-    """Dataclasses of arrays as one, the rows of each after those before; what is no column is that of the first."""
+    """Dataclasses of arrays as one, the rows of each after those before; what is not a column is that of the first."""
     columns = {f.name: [getattr(p, f.name) for p in parts] for f in fields(parts[0])}
     return replace(parts[0], **{name: _joined(column) for name, column in columns.items()})
 

@@ -32,7 +32,7 @@ class Rings:
 
     @classmethod
     def of(cls, polygons: NDArray[np.object_]) -> Rings:
-        """Take polygons apart. Raises InputError when something else is among them."""
+        """Take polygons apart. Raises InputError if something else is among them."""
         if len(polygons) == 0:
             return cls(np.empty((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64))
         if not (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all():
@@ -95,7 +95,7 @@ class Rings:
         return np.bincount(self.polygon_of_ring(), area, len(self)).astype(np.float64)
 
     def outer(self) -> NDArray[np.bool_]:
-        """Which rings are no holes."""
+        """Which rings are not holes."""
         found = np.zeros(len(self.ring_offsets) - 1, bool)
         found[self.polygon_offsets[:-1]] = True
         return found

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 REACH = 6.0
-"""Metres between the centres of one object on two days, at least: registration, and boxes that are drawn anew. In
+"""Metres between the centres of one object on two days, at least: registration, and boxes that are drawn again. In
 imagery of one place over years 90 % of the trees have a partner within them, Ventura et al. 2024, arXiv 2208.10607."""
 STEADY = 8
 """Sightings over which the place of an object is averaged: less noise than one look, and it may still creep."""

@@ -80,7 +80,7 @@ def _checked(moment: ScoredFrame) -> ScoredFrame:
         raise InputError(f"alike: {moment.alike.shape}; expected {(len(moment.true), len(moment.found))}")
     for ids in (moment.true, moment.found):
         if len(np.unique(ids)) != len(ids):
-            raise InputError("ids: one is twice in a frame")
+            raise InputError("ids: one appears twice in a frame")
     return moment
 
 

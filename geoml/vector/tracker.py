@@ -1,4 +1,4 @@
-"""Which detection of a moment is which thing of before: what moves keeps its id.
+"""Which detection is which earlier object: what moves keeps its id.
 
 A thing moves at a velocity that wanders, as a Kalman filter in continuous time sees it (white noise of acceleration,
 Bar-Shalom, Li and Kirubarajan 2001, section 6.2.1), so what is expected does not depend on how finely time is cut.

@@ -82,7 +82,7 @@ def follow(
         when: time of the observation, UTC; not before any so far.
         observed: where it had valid data, on all its dates.
 
-    Raises InputError for what is no polygon, and for an observation from the past.
+    Raises InputError for what is not a polygon, and for an observation from the past.
     """
     when = when.astype("datetime64[us]")
     latest = np.concatenate([tracks.last_seen, tracks.closed[~np.isnat(tracks.closed)]])

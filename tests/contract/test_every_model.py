@@ -101,10 +101,13 @@ def trained_a_little(name: str) -> nn.Module:
 
 def learn(name: str, module: nn.Module, x: Tensor, target: Tensor, steps: int, classes: int = 2) -> float:
     """How much is learnt after some steps on one batch."""
-    optimiser = torch.optim.Adam(module.parameters(), lr=lesson(name).rate)
+    rate = lesson(name).rate
+    optimiser = torch.optim.Adam(module.parameters(), lr=rate)
     loss = loss_of(name, module, classes)
     own = isinstance(module, OwnLoss)
-    for _ in range(steps):
+    for step in range(steps):
+        if own:  # at a constant rate the boxes jump about to the end
+            optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimiser.zero_grad()
         loss(module(x), target).backward()
         optimiser.step()

@@ -76,7 +76,7 @@ def test_names_what_it_reads_and_makes(name: str) -> None:
     assert found.output
     assert issubclass(found.card, Frozen)
     if name not in NAMES:
-        with pytest.raises(InputError, match=f"task: {name} is not learnt"):
+        with pytest.raises(InputError, match=f"task: {name} is not trained"):
             pipeline.training({"task": name})
 
 

@@ -97,7 +97,7 @@ def _clauses(mark: str, where: str) -> tuple[tuple[str, str], ...]:
     for clause in filter(None, re.split(r";\s+", mark)):
         name, _, value = clause.partition(" ")
         if name not in ("slow", "with", "as", "instead", "by", "since") or (name != "slow") != bool(value):
-            raise ValueError(f"{where}: {clause!r} is no clause of a mark")
+            raise ValueError(f"{where}: {clause!r} is not a clause of a mark")
         clauses.append((name, value))
     known = dict(clauses)
     if len(known) != len(clauses) or (("instead" in known or "by" in known) != ("since" in known)):

@@ -73,7 +73,7 @@ def test_columns_of_features(runs: Path) -> None:
     assert one == told("## features.parquet")
     times = {"datetime", "start_datetime", "end_datetime"}
     two = set(pq.read_schema(runs / "two" / "features.parquet").names)
-    assert two == (one - times) | told("Of a model of change one row is one change")
+    assert two == (one - times) | told("For a change model, each row is one change")
 
 
 def test_run_json(runs: Path) -> None:

@@ -27,6 +27,9 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert 'id="geoml.pipeline.predict"' in reference
     pages = {p.stem for p in (ROOT / "docs").glob("*.md")}
     assert pages <= {p.stem for p in site.glob("*.html")}
+    notebook = (site / "tutorials" / "own-area.html").read_text(encoding="utf-8")
+    assert "import" in re.sub(r"<[^>]*>", "", notebook)
+    assert 'href="tutorials/own-area.html"' in home
     loaded = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', home)
     assert loaded == [], "the site needs nothing from elsewhere"
 
@@ -41,5 +44,6 @@ def test_a_link_that_leaves_the_documents_becomes_a_name(monkeypatch: pytest.Mon
         "[a](outputs.md#cogs) b (`tests/e2e/test_flow.py`) ![c](demo.png) [d](index.md#x) [e](https://a.example)"
     )
     assert hooks._links("[a](docs/outputs.md) `x`", ".") == "[a](outputs.md) `x`"
+    assert hooks._links("[a](tutorials/change.ipynb)", "docs") == "[a](tutorials/change.md)"
     code = "```text\n[a](../x)\n```\n"
     assert hooks._links(code, "docs") == code

@@ -290,7 +290,7 @@ def test_what_does_not_fit_is_refused(whole: Path, rain: Path, tmp_path: Path) -
     put(whole, rain, *range(4))
     out, given = tmp_path / "out", recipe(whole, rain, model="persistence")
     look(given, out)
-    with pytest.raises(InputError, match="holds cycles of another recipe: leads is"):
+    with pytest.raises(InputError, match="contains cycles of a different recipe: leads is"):
         look({**given, "leads": ["PT10M"]}, out)
     with pytest.raises(InputError, match="is a bucket"):
         steps.look(CycleRecipe.model_validate(given), "s3://bucket/cycles")

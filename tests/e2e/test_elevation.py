@@ -196,7 +196,7 @@ def test_what_cannot_be_placed_is_refused_by_the_name_of_the_option(tmp_path: Pa
 
 
 def test_other_heights_do_not_share_a_folder(heights: Path, town: list[Path]) -> None:
-    with pytest.raises(InputError, match="other heights"):
+    with pytest.raises(InputError, match="different heights"):
         run(town, heights, ground="pmf")
 
 

@@ -307,11 +307,11 @@ def test_the_best_pixel_of_a_chip_is_where_it_says(index: Path) -> None:
 
 def test_places_without_an_embedding_are_refused_by_name(index: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     there = EmbeddingIndex(index)
-    with pytest.raises(InputError, match="point: 10 50 lies outside of the map; expected a point in its region, -5"):
+    with pytest.raises(InputError, match="point: 10 50 is outside the map; expected a point in its region, -5"):
         there.at(10, 50)
     with pytest.raises(InputError, match=r"point: .* has no data: 0 of 3 steps have a look there"):
         there.at(*degrees(25, 50))
-    with pytest.raises(InputError, match="point: 100 95 is no longitude"):
+    with pytest.raises(InputError, match="point: 100 95 is not a longitude"):
         there.at(100, 95)
     hole = shapely.MultiPolygon([shapely.Polygon([degrees(y, x) for y, x in ((22, 42), (22, 57), (28, 57), (28, 42))])])
     with pytest.raises(InputError, match=r"region: none of the \d+ pixels of the map inside of hole has an embedding"):
@@ -321,7 +321,7 @@ def test_places_without_an_embedding_are_refused_by_name(index: Path, tmp_path: 
     for words in ([], ["--point", 1, 2, "--region", "x.geojson"]):
         assert "give exactly one" in cli("similar", "--index", index, *words, "--out", tmp_path / "x.parquet").stderr
     assert "ends in .parquet" in cli("similar", "--index", index, "--point", 1, 2, "--out", tmp_path / "x.csv").stderr
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="contains no run"):
         EmbeddingIndex(tmp_path)
 
 

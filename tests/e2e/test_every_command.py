@@ -36,6 +36,7 @@ def test_every_command_has_a_test_of_its_printed_output() -> None:
     for name in (
         "test_cycles",
         "test_doctor",
+        "test_earth_engine",
         "test_elevation",
         "test_every_geolocate_command",
         "test_forecast_grid",
@@ -134,7 +135,7 @@ def test_stream(threshold: str, said: Callable[..., str], tmp_path: Path) -> Non
     for stage, ms in record["latency_ms"].items():
         assert rows(told)[stage] == [f"{ms[k]:.1f}" for k in ("p50", "p99", "mean")]
     assert f"{record['rate']['frames_per_second']:.2f} frames/s" in told
-    assert "3 answers to warm up" in told
+    assert "3 warm-up frames" in told
     assert f"torch in fp32 on cpu, {torch.get_num_threads()} threads; 6 files in {tmp_path / 'out'}" in told
     again = json.loads(said(*words, "--out", tmp_path / "again", "--json"))
     assert again["frames"] == record["frames"]

@@ -81,7 +81,7 @@ def test_an_index(locator: Path, said: Callable[..., str], tmp_path: Path) -> No
     photos.folder(tmp_path / "in", 6)
     index = ("--index", tmp_path / "alike", "--model", locator)
     assert said("geolocate", "index", "add", tmp_path / "in", *index).split(";")[0] == (
-        "6 added, 0 were there, 0 could not be read"
+        "6 added, 0 were already there, 0 could not be read"
     )
     asked = sorted((tmp_path / "in").iterdir())[2]
     told = rows(said("geolocate", "similar", asked, *index, "--k", "3"))

@@ -426,7 +426,7 @@ def test_what_does_not_fit_into_memory_is_halved(join: str, threshold: str, capl
     assert bool(backend.side) == (join == "exact")
     failed = len([n for n in hungry.seen if n > hungry.most])
     assert 1 <= failed <= 8 < len(hungry.seen), "what was halved stays so for the rest of the run"
-    assert f"going on with chips of {backend.side or 64} pixels, {backend.batch} at once" in caplog.text
+    assert f"continuing with chips of {backend.side or 64} pixels, {backend.batch} at once" in caplog.text
 
 
 def test_an_output_that_is_not_finite_ends_the_run(cli: Callable[..., Result], catalog: Path, tmp_path: Path) -> None:

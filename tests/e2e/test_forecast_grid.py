@@ -184,7 +184,7 @@ def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: P
             run(empty, tmp_path / f"empty-{model}", model)
     again = run(spec, tmp_path / "run", "persistence", block_size=64)
     assert again["blocks"] == record["blocks"]
-    with pytest.raises(InputError, match="holds another forecast: leads is"):
+    with pytest.raises(InputError, match="contains a different forecast: leads is"):
         run(spec, tmp_path / "run", "persistence", leads=["PT10M"])
 
 
@@ -275,5 +275,5 @@ def test_what_came_true_is_scored_by_lead(cli: Cli, radar: Path, truth: NDArray[
     assert rows["PT20M"]["skill"] > 0.5
     assert rows["PT30M"]["n"] == 0
     assert rows["PT30M"]["mae"] is None
-    with pytest.raises(InputError, match="holds no forecast"):
+    with pytest.raises(InputError, match="contains no forecast"):
         steps.verify(tmp_path)

@@ -59,7 +59,7 @@ def bad(folder: Path) -> dict[str, tuple[str, str]]:
     (folder / "corrupt.jpg").write_bytes(data[:20] + bytes(300))
     (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("this is no picture")
+    (folder / "text.jpg").write_text("this is not a picture")
     huge = bytearray((made.write(folder / "huge.png", good)).read_bytes())
     huge[16:24] = (60000).to_bytes(4, "big") * 2
     huge[29:33] = zlib.crc32(bytes(huge[12:29])).to_bytes(4, "big")

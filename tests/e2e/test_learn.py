@@ -116,7 +116,7 @@ def test_learn(by_bands: tuple[Path, str], ground: Path) -> None:
     sets = scores["learnt"]["sets"]
     assert f"prediction sets of 90 % calibrated on {count.sum()} places, {100 * sets['coverage']:.0f} % held" in told
     assert f"{len(labels('point')) - count.sum()} points left out: without data." in told
-    assert "Held-out labels are no random sample of the map: for its accuracy and areas see geoml area draw." in told
+    assert "Held-out labels are not a random sample of the map: for its accuracy and areas see geoml area draw." in told
     assert table["report.html"][0] == f"{(out / 'report.html').stat().st_size / 1e6:.2f} MB"
     places = gpd.read_file(out / "places.gpkg")
     assert f"{len(places)} places in {out / 'places.gpkg'}; fill in the column reference" in told
@@ -222,7 +222,7 @@ def test_the_page_says_how_far_it_can_be_trusted(by_encoder: tuple[Path, str]) -
     page, card = (out / "report.html").read_text(), cards.read(out / "model", MapCard)
     for title in ("How far it can be trusted", "Learning curve", "Outside of what was taught", "Disagreement"):
         assert title in page
-    assert "no accuracy of the map" in page
+    assert "not the accuracy of the map" in page
     assert "<b>(this map)</b>" in page
     for row in card.scores["learnt"]["rows"]:
         assert row["name"] in page
@@ -259,9 +259,9 @@ def test_what_was_read_is_kept_and_the_size_of_blocks_is_no_matter(ground: Path,
     asked = recipe(tmp_path, heads=["ridge"])
     first = fit(asked, tmp_path / "a")
     assert fit(asked, tmp_path / "a") == first, "a finished package is given as it is"
-    with pytest.raises(InputError, match=r"out: .* of another recipe or other labels"):
+    with pytest.raises(InputError, match=r"out: .* with a different recipe or labels"):
         fit(recipe(tmp_path, heads=["prototype"]), tmp_path / "a")
-    with pytest.raises(InputError, match=r"out: .* of another recipe or other labels"):
+    with pytest.raises(InputError, match=r"out: .* with a different recipe or labels"):
         fit(recipe(tmp_path, "others.geojson", heads=["ridge"]), tmp_path / "a")
     (tmp_path / "a" / "model.json").unlink()  # as when it was stopped
     other = recipe(tmp_path, heads=["ridge"], block_size=64)

@@ -139,7 +139,7 @@ def test_what_stays_keeps_its_id_and_what_is_gone_is_closed(region: Region, dete
     clouded = tracks.loc[seen[0][CLOUDED]]
     assert seen[2][CLOUDED] == clouded.name
     assert clouded["state"] == "open"
-    assert clouded["looks"] == clouded["sightings"] == days - 1, "a cloud is no look"
+    assert clouded["looks"] == clouded["sightings"] == days - 1, "a cloud is not a look"
     assert clouded["misses"] == 0
     assert str(clouded["first_seen"])[:10] == "2024-05-30"
 

@@ -176,7 +176,7 @@ UNUSABLE: list[tuple[dict[str, Any], type[GeomlError], str]] = [
     (
         {"geometry__coordinates": [[[5e5, 7e6], [6e5, 7e6], [6e5, 8e6], [5e5, 7e6]]]},
         DataError,
-        "geometry is no GeoJSON",
+        "geometry is not GeoJSON",
     ),
     ({"assets__image__bands": [{"name": "green"}, {"name": "nir"}]}, ModelError, "has no band 'red'"),
     ({"assets__image__type": "text/html"}, ModelError, "passed over: image (type text/html)"),

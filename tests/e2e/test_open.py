@@ -189,7 +189,7 @@ NAMES = ("/tmp/a.tif", "../a.tif", "./cogs/../../a.tif", "https://127.0.0.1/a.ti
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_names_no_file_elsewhere(name: str, run: geoml.Run, tmp_path: Path) -> None:
     other = copied(run, tmp_path / "run", lambda asset: setattr(asset, "href", name))
-    with pytest.raises(DataError, match="is no file of the run"):
+    with pytest.raises(DataError, match="is not a file of the run"):
         _ = other.classes
 
 
@@ -383,7 +383,7 @@ def test_a_region_in_memory_has_to_be_polygons_with_a_crs(catalog: Path) -> None
     frame = geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)])
     with pytest.raises(InputError, match="region: a GeoDataFrame without CRS"):
         geoml.search({"catalog": str(catalog), "region": frame, "datetime": "2024"})
-    with pytest.raises(InputError, match="holds a Point; expected polygons only"):
+    with pytest.raises(InputError, match="contains a Point; expected polygons only"):
         geoml.search({"catalog": str(catalog), "region": shapely.Point(0, 0), "datetime": "2024"})
     with pytest.raises(InputError, match="region: not GeoJSON"):
         geoml.search({"catalog": str(catalog), "region": "{", "datetime": "2024"})

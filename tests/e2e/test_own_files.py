@@ -115,7 +115,7 @@ def test_a_catalog_in_the_folder_of_its_files_moves_with_them(said: Callable[...
         (["a.tif", "gone.tif", "--bands", "red,nir"], "1 of 2 files cannot be used: .*gone.tif: is not a file"),
         (
             ["a.tif", "--bands", "red,nir"],
-            "datetime: 1 of 1 scenes say no date in tags or name: a; expected --datetime",
+            "datetime: 1 of 1 scenes have no date in tags or name: a; expected --datetime",
         ),
         (["a.tif", "--bands", "red,nir", "--datetime", "June"], "datetime: 'June'; expected such as 2024-06-01"),
     ],
@@ -182,7 +182,7 @@ def test_an_image_alone_gives_a_map_and_is_known_by_what_it_holds(
     said(*words[:4], tif(image, turned), *words[5:], "--out", tmp_path / "out")
     assert np.array_equal(mapped(tmp_path / "out"), truth(turned))
     tif(tmp_path / "other_20240601.tif")
-    with pytest.raises(geoml.InputError, match="holds the map of other images: scenes is"):
+    with pytest.raises(geoml.InputError, match="contains a map of different images: scenes is"):
         geoml.predict(asked | {"image": str(tmp_path / "other_20240601.tif")}, tmp_path / "out")
 
 
@@ -208,7 +208,7 @@ def test_another_image_elsewhere_of_the_same_name_is_another(
     asked = {"model": threshold, "bands": "red,nir", "scale": 1e-4}
     with fault_server.serve(files={f"/{k}/x_20240601.tif": content for k in "ab"}) as server:
         geoml.predict({**asked, "image": f"{server.url}/a/x_20240601.tif"}, tmp_path / "out")
-        with pytest.raises(geoml.InputError, match="holds the map of other images: scenes is"):
+        with pytest.raises(geoml.InputError, match="contains a map of different images: scenes is"):
             geoml.predict({**asked, "image": f"{server.url}/b/x_20240601.tif"}, tmp_path / "out")
 
 
@@ -288,7 +288,9 @@ def test_the_recipe_of_an_image_and_labels(said: Callable[..., str], cli: Cli, t
 
 
 @pytest.mark.slow
-def test_from_labels_to_a_map_and_round_again(said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
+def test_from_labels_to_a_map_and_round_again(
+    said: Callable[..., str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fields(tmp_path)
     image, model = tmp_path / "scene.tif", tmp_path / "crops"
     words = ("train", "--image", image, "--labels", f"{tmp_path / 'labels.gpkg'}:fields", "--field", "crop")
@@ -297,15 +299,19 @@ def test_from_labels_to_a_map_and_round_again(said: Callable[..., str], cli: Cli
     assert {"crops", "all maize"} & set(table) or any(name.startswith("all ") for name in table)
     assert float(next(v for k, v in table.items() if k.endswith("on each pixel"))[0]) > 0.95
     said("predict", "--model", model, "--image", image, "--out", tmp_path / "map")
-    told = said("area", "next", tmp_path / "map", "--places", "6", "--out", tmp_path / "next.gpkg")
-    places = geopandas.read_file(tmp_path / "next.gpkg")
+    report = re.search(r"<code>geoml (area next [^<]+)</code>", (tmp_path / "map" / "report.html").read_text())
+    assert report
+    monkeypatch.chdir(tmp_path / "map")
+    told = said(*report[1].split())
+    corrected = tmp_path / "map" / "next.gpkg"
+    places = geopandas.read_file(corrected)
     assert f"{len(places)} places" in told
     assert list(places.columns) == ["id", "crop", "mapped", "sure", "geometry"]
     places["crop"] = "wheat"
-    places.to_file(tmp_path / "next.gpkg")
-    refused = cli(*words, "--add", tmp_path / "next.gpkg", "--epochs", "4", "--out", model)
-    assert "holds a training from other images, labels or options" in refused.output
-    said(*words, "--add", tmp_path / "next.gpkg", "--epochs", "1", "--out", tmp_path / "more")
+    places.to_file(corrected)
+    refused = cli(*words, "--add", corrected, "--epochs", "4", "--out", model)
+    assert "contains a training with different images, labels or options" in refused.output
+    said(*words, "--add", corrected, "--epochs", "1", "--out", tmp_path / "more")
     taught = [geopandas.read_file(p) for p in (tmp_path / "more").glob("labels-*/*.gpkg")]
     for point in places.to_crs(CRS).geometry:
         assert {c for t in taught for c in t[t.intersects(point)]["crop"]} == {"wheat"}

@@ -76,7 +76,7 @@ def test_another_recipe_is_refused(
         {"block_size": 256},
     ):
         given = {"model": threshold, "bbox": (west, south, east, north), "features": False, **change}
-        with pytest.raises(InputError, match=r"out: .* another recipe"):
+        with pytest.raises(InputError, match=r"out: .* a different recipe"):
             predict(given.pop("model"), catalog, given.pop("bbox"), **given)
     assert testing.tree(out, times=True) == before
     foreign = tmp_path / "foreign"

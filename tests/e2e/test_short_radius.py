@@ -110,7 +110,7 @@ def test_its_maps_say_so_and_no_other_does(
     assert not predict_warnings(predict(short(64), catalog, SCENE.bbox(inner=0.4), "c", join="blend"))
     with pytest.raises(InputError, match="has a radius by tolerance, which is not exact; expected auto or blend"):
         predict(short(64), catalog, SCENE.bbox(inner=0.4), "d", join="exact")
-    with pytest.raises(InputError, match="holds the run of another recipe"):
+    with pytest.raises(InputError, match="contains a run of a different recipe"):
         predict(short(128), catalog, SCENE.bbox(inner=0.4), "a")
 
 

@@ -36,7 +36,7 @@ def test_what_a_stopped_run_says_to_type_goes_on(number: signal.Signals, thresho
     done, planned = map(int, re.findall(r"Stopped: (\d+) of (\d+) blocks are done, kept in", told)[0])
     assert 3 <= done < planned
     assert len(list(items.glob("*.json"))) == done, "what is said to be kept is there"
-    again = shlex.split(re.findall(r"To go on: (.+)", told)[0])
+    again = shlex.split(re.findall(r"To resume: (.+)", told)[0])
     assert again == ["geoml", *words]
     if number == signal.SIGTERM:
         return

@@ -270,7 +270,7 @@ def test_what_is_wrong_is_an_error_and_leaves_nothing(case: str, root: Path, tmp
     [
         ({**FILES, "gsd": None}, "--reference MOSAIC, --reference-homography FILE"),
         ({**FRAMES, "gsd": None}, "--reference MOSAIC, --reference-homography FILE"),
-        ({**FILES, "homographies": None}, "nothing says how the camera moves"),
+        ({**FILES, "homographies": None}, "the motion of the camera is unknown"),
         ({**FILES, "log": None}, "log, fps"),
         ({**FILES, "detections": None}, "model, detections"),
         ({**FILES, "model": "marks"}, "model, detections"),

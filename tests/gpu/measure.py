@@ -303,7 +303,7 @@ def main(words: Sequence[str] | None = None) -> int:
     work = given.work or Path(tempfile.mkdtemp(prefix="geoml-gpu-"))
     found = table(how, work)
     if given.rehearse:
-        print("a rehearsal on the CPU, compilers off: these are no figures of a GPU")
+        print("a rehearsal on the CPU, compilers off: these are not figures of a GPU")
     print(printed(found))
     if given.out:
         given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")

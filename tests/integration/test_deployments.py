@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import geopandas
 import pyarrow.parquet as pq
 import pytest
 import requests
@@ -24,8 +26,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows import form
 from flows.predict import predict
 from geoml import pipeline, testing
+from geoml.engine.packages import cards
 from geoml.engine.run.state import state
 from geoml.errors import TransientError
+from geoml.io.cards.map_card import MapCard
 from geoml.recipe import PredictRecipe, Query
 from geoml.testing.radar import showers, write_radar
 
@@ -190,8 +194,31 @@ def test_a_run_by_hand_is_watched_to_its_end(server: Server, worker: Any, model:
     assert "no-such-model" in last["state"]["message"]
 
 
-def test_the_automations_of_messages_are_taken_by_the_server(server: Server) -> None:
-    env = {**os.environ, **server.prefect.env, "NOTIFY_URL": "http://127.0.0.1:9/S3CRET"}
+@pytest.fixture
+def chat() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An incoming webhook: its address, and what was posted there."""
+    posted: list[dict[str, Any]] = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}/S3CRET", posted
+        listening.shutdown()
+
+
+def test_areas_are_estimated_by_deployments_and_a_failure_is_told_to_a_chat(
+    server: Server, worker: Any, model: str, chat: tuple[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    url, posted = chat
+    env = {**os.environ, **server.prefect.env, "NOTIFY_URL": url}
     for _ in range(2):  # given again, nothing is there twice
         words = [sys.executable, "-m", "flows.notify"]
         made = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -199,6 +226,40 @@ def test_the_automations_of_messages_are_taken_by_the_server(server: Server) -> 
     named = [a["name"] for a in server.ask("POST", "/automations/filter", {})]
     assert sorted(named) == ["geoml: a run failed", "geoml: something new"]
     assert "S3CRET" not in json.dumps(server.ask("POST", "/block_documents/filter", {}))
+
+    out, places = tmp_path / "out", tmp_path / "places.gpkg"
+    given = recipe(model, testing.write_catalog(tmp_path / "made", [SCENE]))
+    pipeline.predict(form.recipe(given, PredictRecipe), out)
+    done = run(server, "draw/adhoc", {"run": str(out), "out": str(places), "places": 60}, "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + worker.tail()
+    drawn = geopandas.read_file(places)
+    drawn["reference"] = card_classes(model)[0]
+    drawn.to_file(places)
+    done = run(server, "estimate/adhoc", {"run": str(out), "reference": str(places)}, "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + worker.tail()
+    last = server.runs(server.deployment("estimate/adhoc")["id"])[-1]
+    assert f"from {len(drawn)} places" in last["state"]["message"]
+    table = json.loads(server.artifacts(last["id"])["areas"])
+    assert [r["class"] for r in table] == card_classes(model)
+    assert sum(r["mapped km²"] for r in table) == pytest.approx(sum(r["estimated km²"] for r in table))
+    assert not posted, "runs that ended well are no news"
+
+    given = {"run": str(out), "reference": str(places), "column": "nothing"}
+    failed = run(server, "estimate/adhoc", given, "--watch")
+    assert failed.returncode == 1
+    ends = time.monotonic() + 120
+    while not posted:
+        assert time.monotonic() < ends, "no message came"
+        time.sleep(0.5)
+    last = server.runs(server.deployment("estimate/adhoc")["id"])[-1]
+    assert posted[0]["text"].startswith(f"geoml: a run failed: {last['name']}"), posted
+    assert "nothing" in posted[0]["text"]
+    assert last["id"] in posted[0]["text"], "the page of the run"
+
+
+def card_classes(model: str) -> list[str]:
+    """Names of the classes of a package."""
+    return [c.name for c in cards.read(model, MapCard).classes]
 
 
 def test_the_monitor_runs_by_schedule_as_items_arrive(server: Server, worker: Any, model: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 import geoml
@@ -35,6 +38,8 @@ from geoml.io.stores import ranges
 from geoml.io.stores.bucket import Bucket
 from geoml.io.stores.remote import run_store
 from geoml.io.tables.regions import load_region
+from geoml.io.webmap.server import app as view
+from geoml.io.webmap.tiles import RunTiles
 from geoml.recipe import Query
 from geoml.settings import settings
 
@@ -289,7 +294,7 @@ def test_a_failed_block_is_noted_in_the_bucket_and_done_later(inputs: str, url: 
 
 @pytest.fixture
 def proxy(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    path = Path(__file__).with_name("cutting_proxy.py")  # it is no package
+    path = Path(__file__).with_name("cutting_proxy.py")  # it is not a package
     spec = importlib.util.spec_from_file_location("cutting_proxy", path)
     assert spec
     assert spec.loader
@@ -403,6 +408,26 @@ def test_a_run_in_a_bucket_is_a_catalog(inputs: str, url: str) -> None:
     assert read_items(run_store(url).local / "sources.parquet")[0].get_self_href() == f"{inputs}/made/scene/item.json"
 
 
+def test_a_run_in_a_bucket_is_viewed_and_loses_what_is_asked_for_no_more(inputs: str, url: str) -> None:
+    geoml.predict(recipe(inputs, features_format=["parquet", "gpkg"]), url)
+    store = run_store(url)
+    assert {"features.gpkg", "map.html"} <= store.sizes().keys()
+    client = TestClient(view(RunTiles.of(store)), base_url="http://127.0.0.1")
+    to_degrees = pyproj.Transformer.from_crs(SCENE.crs, "OGC:CRS84", always_xy=True)
+    lon, lat = to_degrees.transform(SCENE.origin[0] + 10 * 200.5, SCENE.origin[1] - 10 * 100.5)
+    truth = testing.levels(SCENE.data, THRESHOLDS)[100, 200]
+    assert client.get("/point", params={"lon": lon, "lat": lat}).json()["class"] == truth
+    x, y = (lon + 180) / 360, (1 - math.asinh(math.tan(math.radians(lat))) / math.pi) / 2
+    tile = client.get(f"/tiles/class/14/{int(x * 2**14)}/{int(y * 2**14)}.png")
+    assert (tile.status_code, tile.content[:4]) == (200, b"\x89PNG")
+    assert "<h1>" in client.get("/map.html").text
+    store.remove(next(name for name in store.sizes() if name.endswith("/class.tif")))  # so there is something to do
+    geoml.predict(recipe(inputs, map=False), url)
+    left = run_store(url).sizes().keys()
+    assert not {"features.gpkg", "map.html"} & left
+    assert "features.parquet" in left
+
+
 def test_what_is_not_there_or_not_allowed(
     inputs: str, url: str, s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -419,7 +444,7 @@ def test_what_is_not_there_or_not_allowed(
         geoml.predict(recipe(inputs), url)
     assert objects(url) == {"letter.txt": b"mine"}
     geoml.predict(recipe(inputs), f"{url}-b")
-    with pytest.raises(InputError, match="another recipe"):
+    with pytest.raises(InputError, match="a different recipe"):
         geoml.predict(recipe(inputs, tta=True), f"{url}-b")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
     for wrong in (lambda: geoml.predict(recipe(inputs), f"{url}-c"), lambda: cards.read_any(f"{inputs}/model")):

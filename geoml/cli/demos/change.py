@@ -1,8 +1,8 @@
-"""Change between a real and a made date.
+"""Change between a real and a synthetic date.
 
-The pair is a real Landsat scene, and the same scene with changes that are made here and known. The second date is made,
-not observed: real pixels of other classes are pasted over patches of the first, and the light is another. So its truth
-is exact, and it is easier than the world.
+The pair is a real Landsat scene, and the same scene with known changes. The second date is synthetic, not observed:
+real pixels of other classes are pasted over patches of the first, and the illumination differs. So the truth is exact,
+and the task is easier than in reality.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Cars in an aerial photo, found by a shipped model, beside the boxes that people drew.
+"""Cars in an aerial photo, found by a shipped model, compared with boxes that people drew.
 
-The photo is of a place that trained nothing. It has no georeference, so its place is made: the sea off Africa, on the
-equator at 3 degrees east. Its pixels, their size of about 0.11 m and the boxes are real.
+The photo shows a place that was not used in training. It has no georeference, so its place is invented: the sea off
+Africa, on the equator at 3 degrees east. Its pixels, their size of about 0.11 m and the boxes are real.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Terrain, surface, heights and buildings of a quarter of Delft, from embedded laser points, held against others."""
+"""Terrain, surface, heights and buildings of a quarter of Delft from bundled laser points, compared with others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rain of the next hour from an embedded radar, block by block, and what came true of it.
+"""Rain of the next hour from bundled radar data, block by block, and its verification.
 
-The last step moves on as rain moved before; what the hour after it really was is embedded too.
+The forecast moves the last step on as the rain moved before; the observed hour after it is bundled too.
 """
 
 from __future__ import annotations

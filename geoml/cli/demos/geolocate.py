@@ -1,6 +1,6 @@
 """Where twelve pictures from above were taken.
 
-They are of a month that trained nothing, and their places were drawn by chance.
+They are of a month that was not used in training, and their places were drawn at random.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Land cover from some polygons of the embedded scene, and how far it can be trusted.
+"""Land cover from some polygons of the bundled scene, and how far it can be trusted.
 
 The polygons are those that the demo's network was trained on; here a head learns from them in seconds.
 """
@@ -20,7 +20,7 @@ def run(out: Path) -> None:
 
 
 def make_recipe() -> LearnRecipe:
-    """Three bands of one day, for want of more."""
+    """Three bands of one day, for lack of more."""
     return LearnRecipe.model_validate({
         "name": "demo-learn",
         "labels": str(shipped() / "demo" / "labels-train.geojson"),

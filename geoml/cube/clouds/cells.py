@@ -1,4 +1,4 @@
-"""Which cell of the plane a point belongs to, and what the points of a cell say.
+"""Which cell of the plane a point belongs to, and statistics of the points in a cell.
 
 Cells are half-open: a point on the left or upper edge of a cell belongs to it, one on the right or lower edge to the
 next. The number of a cell comes from its coordinates and the plane alone, so that no block sees a point elsewhere.

@@ -1,7 +1,7 @@
 """The surface that is seen from above: the highest first return of a cell, birds left out, small holes bridged.
 
 A first return that stands more than `STAND` metres above every other one of its cell and of those within `AROUND`
-metres is a bird, or a wire or the tip of a mast: it is no surface, however high the next one of its cell is. Where
+metres is a bird, or a wire or the tip of a mast: it is not a surface, however high the next one of its cell is. Where
 there is no other one, nothing can be told and it stays.
 """
 
@@ -61,7 +61,7 @@ def _with_neighbours(top: Floats) -> Floats:
 
 
 def _without_birds(cell: Ints, z: Floats, plane: Plane, window: Window) -> tuple[Floats, Flags]:
-    """(y, x) the highest of each cell that is no bird, NaN where none is, and which points (n,) are no birds."""
+    """(y, x) the highest of each cell that is not a bird, NaN where none is, and which points (n,) are not birds."""
     kept = np.ones(len(z), bool)
     top = extreme(cell, z, window, np.fmax)
     for _ in range(ROUNDS):

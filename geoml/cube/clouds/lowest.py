@@ -36,7 +36,7 @@ class Lattice:
 
 
 def lattice(x: Floats, y: Floats, z: Floats, size: float, spare: int) -> Lattice:
-    """Cells of ``size`` metres for points (n,), n > 0. Raises InputError where these are spread over `MOST` cells."""
+    """Cells of ``size`` metres for points (n,), n > 0. Raises InputError if these are spread over `MOST` cells."""
     plane = Plane("metres", size)
     held = plane.window(x.min(), y.min(), x.max(), y.max()).expand(1)  # half-open cells: one more at two sides
     window = held.expand(spare).coarser(spare).finer(spare)

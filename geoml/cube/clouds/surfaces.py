@@ -1,4 +1,4 @@
-"""Terrain, surface, height and what they rest on, of the points of a window.
+"""Terrain, surface, height and their support, from the points of a window.
 
 Everything is decided by the points within `halo` metres, so any block that is read with that much around it has the
 same bytes as the whole cloud.
@@ -58,7 +58,7 @@ def surfaces(
     ``plane`` is in metres. ``dtm`` is terrain at cell centres, ``dsm`` the highest first return of a cell, ``height``
     their difference; ``count`` is of measured points (0 where none), ``lowest``, ``highest`` and ``spread`` (standard
     deviation) of the heights of all; ``distance`` is metres to the nearest cell with a measured ground point, at most
-    ``options.farthest``. Raises MissingExtra where startinpy is not installed.
+    ``options.farthest``. Raises MissingExtra if startinpy is not installed.
     """
     wide = window.expand(math.ceil(halo(options, plane.res) / plane.res))
     if len(cloud):  # cells far from all points are as good as none

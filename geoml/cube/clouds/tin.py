@@ -42,7 +42,7 @@ def triangulated(x: Floats, y: Floats, z: Floats, reach: float, of: np.ufunc = n
     """The triangles of circumradius up to ``reach`` metres among points (n,), given in metres of the CRS.
 
     Of points at one place the lowest counts, or the highest by ``of=np.maximum``. Fewer than three places have no
-    triangle. Raises MissingExtra where startinpy is not installed.
+    triangle. Raises MissingExtra if startinpy is not installed.
     """
     if not len(z):
         return Tin(np.zeros(0, np.int64), np.zeros(0, np.int64), z, np.empty((0, 3), np.int64))

@@ -1,4 +1,4 @@
-"""What it costs that two pixels are the same: bits of their census that differ (Zabih and Woodfill 1994,
+"""Matching cost of two pixels: bits of their census that differ (Zabih and Woodfill 1994,
 https://doi.org/10.1007/BFb0028345), which know neither gain nor offset, as a mean over 3 x 3 pixels: that halves the
 error on planes and costs a tenth of the time."""
 

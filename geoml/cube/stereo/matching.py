@@ -124,7 +124,7 @@ class Matcher:
 
 
 def accepted(found: Disparities, seen: TileViews) -> NDArray[np.bool_]:
-    """(y, x) pixels whose match stands: both pictures agree, both are known there, and it is no speck."""
+    """(y, x) pixels whose match stands: both pictures agree, both are known there, and it is not a speck."""
     good = found.agree & seen.left_known & _shown(found, seen)
     # in sixteenths of a pixel, as OpenCV has it; what is not good is one large region that is apart from all others
     coded = np.where(good, np.rint(np.nan_to_num(found.position) * 16), -32).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Two pictures of one ground: what they share, how they see heights, and pairs that cannot tell any."""
+"""Two images of the same ground: their overlap, their sensitivity to height, and pairs that have none."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def parallax(pair: Pair, shared: Overlap) -> Parallax:
     """The correction of the right sensor by tie points over what is ``shared``.
 
     Across the epipolar lines only: constant, or affine where there are tie points enough all over. Deterministic.
-    Raises DataError where too few agree: an RPC of another crop, clouds, water or pictures of different ground.
+    Raises DataError if too few agree: an RPC of another crop, clouds, water or pictures of different ground.
     MissingExtra.
     """
     names = f"{pair.left.name} and {pair.right.name}"
@@ -162,6 +162,6 @@ def _densest(values: Floats) -> NDArray[np.bool_]:
 
 
 def _wide(places: Floats, shared: Overlap) -> bool:
-    """Whether places reach over half of what is shared, so that a tilt is no extrapolation."""
+    """Whether places reach over half of what is shared, so that a tilt is not an extrapolation."""
     reach = np.ptp(places, axis=0)
     return all(r > (high - low) / 2 for r, (low, high) in zip(reach, (shared.rows, shared.columns), strict=True))

@@ -81,7 +81,7 @@ class SensorModel:
     def inverse(self, row: NDArray[np.floating], column: NDArray[np.floating], h: NDArray[np.floating]) -> Floats:
         """(2, n) lon and lat in degrees of what is seen at row, column (n,) if it has these heights; Newton's method.
 
-        Raises DataError where that does not converge: the place or the height is beyond what the RPC is valid for.
+        Raises DataError if that does not converge: the place or the height is beyond what the RPC is valid for.
         """
         off, scale = self.rpc.offsets, self.rpc.scales
         seen = np.stack([row, column]).astype(np.float64)

@@ -118,9 +118,9 @@ class Tile:
 
 
 def tile(pair: Pair, row: int, column: int, to_plane: ToPlane) -> Tile | None:
-    """The tile of that place on the lattice; None where heights are unknown or one of the pictures does not reach.
+    """The tile of that place on the lattice; None if heights are unknown or one of the pictures does not reach.
 
-    Raises InputError for heights that need more than `DEPTH` disparities, DataError where the sensors are not affine
+    Raises InputError for heights that need more than `DEPTH` disparities, DataError if the sensors are not affine
     over a tile or the places lie beyond their validity.
     """
     sides = []

@@ -1,1 +1,1 @@
-"""Formats of boxes, a file each, whose name is what ``source.format`` says; see `geoml.data.annotation`."""
+"""Formats of boxes, one file each, named as in ``source.format``; see `geoml.data.annotation`."""

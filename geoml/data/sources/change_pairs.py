@@ -60,7 +60,7 @@ class Config(FileSource):
 
 
 def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
-    """A scene for every id that has all files. Raises NothingFound, InputError for a value that is no class, and
+    """A scene for every id that has all files. Raises NothingFound, InputError for a value that is not a class, and
     DataError for files of one id that differ in shape or place.
     """
     kind = recipe.target

@@ -43,7 +43,7 @@ class Config(SourceConfig):
 
 
 def lines(source: Config) -> tuple[SensorBand, ...]:
-    """Bands of the first image by wavelength. Raises InputError where the source names its bands, else as `scenes`."""
+    """Bands of the first image by wavelength. Raises InputError if the source names its bands, else as `scenes`."""
     if source.file_bands != "wavelengths":
         raise InputError("bands: a range of wavelengths needs `file_bands: wavelengths` in the source")
     return rasters.lines(next(iter(rasters.find(resolve(source.root), source.images).values())))

@@ -1,4 +1,4 @@
-"""Source ``point_change``: what appeared or vanished between two dates, from points that were marked on each.
+"""Source ``point_change``: what appeared or vanished between two dates, from points marked on each.
 
 See `Config` for the rules. Made for trees: annotators mark the same crown a few metres apart
 from year to year, so a lone point near one of the other date says nothing, and is not known.
@@ -161,7 +161,7 @@ def _read(
 
 
 def _labels(source: Config, kind: PixelTarget) -> tuple[float, float, float]:
-    """Labels of what stayed, vanished and appeared. Raises InputError for a value that is none."""
+    """Labels of what stayed, vanished and appeared. Raises InputError for an invalid value."""
     named = {"unchanged": source.unchanged, "loss": source.loss, "gain": source.gain}
     unchanged, loss, gain = (kind.label(f"source.{name}", value) for name, value in named.items())
     return unchanged, loss, gain

@@ -67,5 +67,5 @@ def _read(image: Path, points: Path, source: Config, recipe: RasterRecipe) -> Sa
 
 
 def _labels(source: Config, kind: PixelTarget) -> tuple[float, float]:
-    """Labels of discs and of what lies around them. Raises InputError for a value that is none."""
+    """Labels of discs and of what lies around them. Raises InputError for an invalid value."""
     return kind.label("source.value", source.value), kind.label("source.background", source.background)

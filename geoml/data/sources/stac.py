@@ -145,7 +145,7 @@ def scenes(source: Config, recipe: RasterRecipe) -> list[LabelledScene]:
 
 
 def _wanted(recipe: RasterRecipe, specs: Sequence[Sequence[BandSpec]]) -> tuple[str | None, ...]:
-    """The recipe's unit of each band, else the one that all items have. Raises InputError where they do not fit."""
+    """The recipe's unit of each band, else the one that all items have. Raises InputError if they do not fit."""
     out = []
     for name, want, column in zip(recipe.bands, recipe.band_units, zip(*specs, strict=True), strict=True):
         have = {s.unit for s in column}

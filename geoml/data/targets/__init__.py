@@ -1,1 +1,1 @@
-"""What scenes are labelled with, a file each; the recipe of a task says which it is. See `geoml.data.target`."""
+"""Kinds of labels, one file each; the recipe of a task chooses one. See `geoml.data.target`."""

@@ -146,7 +146,7 @@ class BoxTarget:
         return found
 
     def rotated(self, target: Labels, rotation: Rotation) -> Labels:
-        """Boxes as they are then, rendered anew; ground of which nothing is known is that of the nearest pixel.
+        """Boxes as they are then, rendered again; ground of which nothing is known is that of the nearest pixel.
 
         An upright box becomes the one around the turned rectangle that filled it, its corners `rounded`.
         """

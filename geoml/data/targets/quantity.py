@@ -63,7 +63,7 @@ class QuantityTarget(PixelTarget):
         return out
 
     def unexplained(self, values: Mapping[object, str]) -> DataError:
-        return DataError(f"labels: {listed(map(repr, values), most=LISTED)} are no numbers")
+        return DataError(f"labels: {listed(map(repr, values), most=LISTED)} are not numbers")
 
     def known(self, target: Labels) -> NDArray[np.bool_]:
         return np.isfinite(target)

@@ -37,7 +37,7 @@ def read_check_points(place: str | Path, crs: str, vertical: str | None, check_c
     """The points of a CSV with columns x, y and z, or of a GeoPackage, GeoParquet or other file of points.
 
     Heights of the latter are those of the geometry, else a column z. ``crs`` and ``vertical`` are those of the run,
-    None where nothing is known of its datum; ``check_crs`` is that of points that say none, compound where their
+    None if nothing is known of its datum; ``check_crs`` is that of points that say none, compound where their
     heights have a datum. Raises InputError for a CRS or column that is missing, for points that by their CRS lie
     nowhere and for a datum that cannot be converted, DataError for a file that cannot be read, NothingFound for one
     without a point.

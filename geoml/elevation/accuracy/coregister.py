@@ -54,7 +54,7 @@ class Displacement:
 def coregistered(reference: Floats, other: Floats, res: tuple[float, float]) -> Displacement:
     """The shift of ``other`` (y, x) against ``reference`` (y, x), metres on one grid, rows to the south, NaN unknown.
 
-    ``res`` is the height and width of a pixel in metres. Raises InputError where the shapes differ, where they share
+    ``res`` is the height and width of a pixel in metres. Raises InputError if the shapes differ, where they share
     too little sloping ground, and where the steps do not become small.
     """
     if reference.shape != other.shape or min(reference.shape) < 3:

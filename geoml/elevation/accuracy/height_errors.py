@@ -1,4 +1,4 @@
-"""What errors of heights come to: mean, median, RMSE, NMAD, and quantiles of their size, with intervals.
+"""Statistics of height errors: mean, median, RMSE, NMAD, and quantiles of their size, with intervals.
 
 Errors of heights are not normal, so LE68, LE90 and LE95 are quantiles and not multiples of a deviation, and NMAD stands
 beside the RMSE (Höhle and Höhle 2009, https://doi.org/10.1016/j.isprsjprs.2009.02.003). Neighbours err alike: intervals

@@ -1,4 +1,4 @@
-"""What a terrain is worth between its points: some are left out, at random and as whole squares, and looked for.
+"""Accuracy of a terrain between its points: some are left out, at random and as whole squares, and predicted.
 
 Points left out at random have neighbours of the same scan line, and flatter by a factor of two to four; squares say
 what a gap costs. Both are drawn by a hash of places, so neither the order of points nor the extent of a cloud counts.
@@ -45,7 +45,7 @@ def _errors(points: Cloud, hidden: NDArray[np.bool_], plane: Plane, options: Sur
     if not len(seen) or not len(asked):
         return {"n": 0, "complete": 0.0}
     window = plane.window(points.x.min(), points.y.min(), points.x.max(), points.y.max()).expand(2)
-    # what was left out was measured: it is no void
+    # what was left out was measured: it is not a void
     wide = SurfaceOptions(options.reach, options.void + SIDE, options.farthest)
     found = terrain(seen, np.ones(len(seen), bool), cell_of(plane, window, seen.x, seen.y), plane, window, wide)
     error = between(plane, asked.x, asked.y, lambda r, c: found[r - window.y0, c - window.x0]).value - asked.z

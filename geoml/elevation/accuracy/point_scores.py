@@ -61,7 +61,7 @@ class PointScores:
         }
 
     def _iou(self, k: int) -> float | None:
-        """None where no point surely is of the class: those that may be are no truth to find."""
+        """None if no point surely is of the class: those that may be are no truth to find."""
         sure = self.counts.get(1 << k)
         if sure is None:
             return None

@@ -1,4 +1,4 @@
-"""What a run is held against: check points, another model of the heights, and ground that it did not see."""
+"""What a run is compared with: check points, another model of the heights, and ground that it did not see."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def is_raster(place: str) -> bool:
 
 
 def scored(asked: ElevationRecipe, plan: Plan, store: RunStore) -> dict[str, Any]:
-    """What ``accuracy.json`` says. Raises what `read_check_points` and `compared` do, and what reading points does."""
+    """Contents of ``accuracy.json``. Raises what `read_check_points` and `compared` do, and what reading points
+    does.
+    """
     found: dict[str, Any] = {"unit": "m", "notes": [], "table": [list(HEAD)]}
     terms = parse(HeightTerms, dict(plan.card.made), "made")
     if asked.check_points is not None and is_raster(asked.check_points):
@@ -73,7 +75,7 @@ def done(store: RunStore) -> list[str]:
 def against_dem(dem: Path, plan: Plan, terms: HeightTerms, store: RunStore) -> dict[str, Any]:
     """The shift between a model of heights and the terrain of a run, or its surface where it has no terrain.
 
-    Raises InputError where both say above what their heights are and it differs, and what `compared` does.
+    Raises InputError if both say above what their heights are and it differs, and what `compared` does.
     """
     layer = "dtm" if "dtm" in terms.layers else "dsm"
     (zone,) = plan.zones

@@ -1,4 +1,4 @@
-"""What comes after the blocks of a run: check points, classes written back, and files that were left out.
+"""After the blocks of a run: check points, classes written back, and files that were left out.
 
 These belong to the clouds and options that they were made of: `forget_older` removes those of others before the run.
 """
@@ -51,9 +51,9 @@ def forget_older(recipe: PredictRecipe, out: str | Path) -> None:
 
 
 def finished(asked: ElevationRecipe, out: str | Path) -> dict[str, Any]:
-    """Complete the run in ``out``; what ``run.json`` says then.
+    """Complete the run in ``out``; the contents of ``run.json`` afterwards.
 
-    Raises InputError where there is no finished run, and what reading points or check points raises.
+    Raises InputError if there is no finished run, and what reading points or check points raises.
     """
     store = run_store(out)
     said = json.loads(read_small(store.local / STATE / ASKED) or b"{}")

@@ -1,4 +1,4 @@
-"""Make ready what a run over blocks needs for heights from two pictures: what is fitted once, a catalog, a package."""
+"""Prepare a run over blocks for heights from two images: fitted parameters, a catalog, a package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make ready what a run over blocks needs for heights from points: a catalog of the files, a package, and its recipe.
+"""Prepare a run over blocks for heights from points: a catalog of the files, a package, and its recipe.
 
 Files are opened for their headers only. The catalog lies in the folder of the run and names each file where it is.
 """
@@ -124,17 +124,17 @@ def ground_by(name: str) -> tuple[str, str]:
 
 
 def check_same(asked: ElevationRecipe, folder: Path) -> None:
-    """Raise InputError where blocks of another run are done."""
+    """Raise InputError if blocks of another run are done."""
     before = read_small(folder / ASKED)
     if before is None or not any((folder.parent / "items").glob("*.json")):
         return
     was = {k: v for k, v in json.loads(before).items() if k != "left_out"}
     if changes := differences(was, asked, ("check_points", "check_crs", "left_out", "write_classes", "block_size")):
-        raise InputError(f"out: {folder.parent} holds other heights: {changes}; expected an empty folder")
+        raise InputError(f"out: {folder.parent} contains different heights: {changes}; expected an empty folder")
 
 
 def opened(asked: ElevationRecipe) -> tuple[list[PointSource], dict[str, str]]:
-    """The sources, and why others are left out, by their place or item. Raises NothingFound where none has a point."""
+    """The sources, and why others are left out, by their place or item. Raises NothingFound if none has a point."""
     options = asked.crs, asked.vertical
     left: dict[str, str] = {}
     found: list[PointSource] = []
@@ -199,7 +199,7 @@ def _dated_source(item: pystac.Item, opened: Callable[[], PointSource]) -> Point
 
 
 def one_of(sources: Sequence[PointSource], field: str) -> str | None:
-    """What all sources say. Raises InputError where they differ."""
+    """What all sources say. Raises InputError if they differ."""
     found = {getattr(s, field): s.href for s in sources}
     if len(found) > 1:
         named = " and ".join(f"{str(value)[:60]} ({redact(href)})" for value, href in list(found.items())[:2])
@@ -214,7 +214,7 @@ def on_datum(
 ) -> tuple[str | None, dict[str, object]]:
     """The CRS of the heights that are asked for, and how those of the files become them; nothing where they stay.
 
-    Raises InputError where it is not known above what the files are, and as `geoml.io.heights.height_shift`.
+    Raises InputError if it is not known above what the files are, and as `geoml.io.heights.height_shift`.
     """
     if asked.datum is None:
         return vertical, {}

@@ -1,4 +1,4 @@
-"""Heights: names what a run from points or a pair reads and makes. Nothing is trained by it."""
+"""Heights: names the input and output of a run from points or a pair. It trains nothing."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from geoml.recipe import Frozen
 
 @final
 class Task:
-    """Scored by the IoU of each class and by the errors of ground, beside the commonest class and filters."""
+    """Scored by the IoU of each class and by the errors of ground, beside the most common class and filters."""
 
     name: ClassVar[str] = "point_classes"
     recipe: ClassVar[type[Frozen]] = PointRecipe
@@ -32,14 +32,14 @@ class Task:
 
     @staticmethod
     def fit(recipe: PointRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
-        """As `geoml.elevation.training.fit.fit`, which also says what is raised."""
+        """As `geoml.elevation.training.fit.fit`, which also lists the errors."""
         from geoml.elevation.training.fit import fit  # torch, which a task that is only named does without
 
         fit(recipe, out, on_epoch)
 
     @staticmethod
     def score(model: str | Path, recipe: PointRecipe, split: str) -> dict[str, Any]:
-        """As `geoml.elevation.training.score.score`, which also says what is raised."""
+        """As `geoml.elevation.training.score.score`, which also lists the errors."""
         from geoml.elevation.training.score import score
 
         return score(model, recipe, split)

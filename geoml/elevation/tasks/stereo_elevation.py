@@ -1,4 +1,4 @@
-"""Heights from two views: names what a run from a pair reads and makes. Nothing is trained by it."""
+"""Heights from two images: names the input and output of a run from a pair. It trains nothing."""
 
 from __future__ import annotations
 

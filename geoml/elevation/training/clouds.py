@@ -45,7 +45,7 @@ class LabelledCloud:
 def clouds(recipe: PointRecipe, *splits: str) -> list[LabelledCloud]:
     """Those of some splits, in the order of the recipe and of their names.
 
-    Raises NothingFound where there is none, InputError for a pattern without a file and for ground that two splits have
+    Raises NothingFound if there is none, InputError for a pattern without a file and for ground that two splits have
     in common, DataError for a file that cannot be read, MissingExtra without laspy.
     """
     found: dict[str, list[LabelledCloud]] = {}
@@ -116,7 +116,7 @@ def _paths(source: CloudFiles) -> list[Path]:
 
 
 def _check_ground(found: dict[str, list[LabelledCloud]]) -> None:
-    """Raise InputError where files of two splits lie on the same ground."""
+    """Raise InputError if files of two splits lie on the same ground."""
     ground = {part: [(cloud.name, _ground(cloud)) for cloud in those] for part, those in found.items()}
     for one, other in (("test", "train"), ("test", "val"), ("val", "train")):
         for name, cells in ground.get(one, []):

@@ -39,7 +39,7 @@ def fit(recipe: PointRecipe, out: Path, on_epoch: OnEpoch | None = None) -> Poin
     """Train by the recipe and write a package to ``out``; one that was stopped goes on.
 
     Raises InputError for a recipe that does not fit and for splits that share ground, NothingFound or DataError for its
-    clouds, MissingExtra without laspy, ModelError when the loss is not finite.
+    clouds, MissingExtra without laspy, ModelError if the loss is not finite.
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)

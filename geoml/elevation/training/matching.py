@@ -34,7 +34,7 @@ def fit(
 ) -> SiameseMatching:
     """A network for tiles of known geometry; the same for the same seed on one machine.
 
-    Cross entropy over all disparities of a pixel. Contrast and brightness of either view are drawn anew each time.
+    Cross entropy over all disparities of a pixel. Contrast and brightness of either view are drawn again each time.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Held-out scores of a classifier of points, beside the commonest class and the untrained filters of ground."""
+"""Held-out scores of a classifier of points, beside the most common class and the untrained filters of ground."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of an encoder: what it takes of a series, and that it gives an embedding of each pixel.
+"""The card of an encoder: its input from a series, and its output, an embedding of each pixel.
 
 All its fields travel in one property of the STAC item, ``geoml:encoder``; the others repeat in the words of MLM what
 other software can use.

@@ -1,1 +1,1 @@
-"""Runs over files that somebody has, in the place of a catalog."""
+"""Runs over image files instead of a catalog."""

@@ -102,7 +102,7 @@ class _Before(Frozen):
 
 def _checked(recipe: Asked, scenes: list[FileScene], folder: Path) -> _Before:
     """What the folder will be made of. A file with other contents has its blocks made again; raises InputError where
-    blocks of other images are done, DataError where what was asked before is damaged."""
+    blocks of other images are done, DataError if what was asked before is damaged."""
     told = {name: getattr(recipe, name) for name in SceneFields.model_fields}
     now = _Before(scenes=tuple(_called(s) for s in scenes), told=SceneFields(**told))
     before = read_small(folder / ASKED)
@@ -113,7 +113,9 @@ def _checked(recipe: Asked, scenes: list[FileScene], folder: Path) -> _Before:
     except (ValueError, RecursionError, TypeError, AttributeError) as err:
         raise DataError(f"{folder / ASKED}: damaged ({err}); remove it if the images are the same as before") from err
     if changes:
-        raise InputError(f"out: {folder.parent} holds the map of other images: {changes}; expected an empty folder")
+        raise InputError(
+            f"out: {folder.parent} contains a map of different images: {changes}; expected an empty folder"
+        )
     return now
 
 

@@ -1,4 +1,4 @@
-"""What a run is asked for: a recipe over a catalog, or over files that somebody has."""
+"""Options of a run: a recipe over a catalog, or over your own files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class OverImages(Query):
     )
     datetime: Annotated[tuple[When, ...], *Query.model_fields["datetime"].metadata] = Field(
         default=(),
-        description=f"{Query.model_fields['datetime'].description}. Of images: when they were taken, by default what"
-        " their tags or names say",
+        description=f"{Query.model_fields['datetime'].description}. For images: when they were taken, by default"
+        " from their tags or names",
     )
 
     @model_validator(mode="after")
@@ -35,8 +35,8 @@ class Images(SceneFields):
 
     image: tuple[Place, ...] = Field(
         default=(),
-        description="GeoTIFF file or URL in the place of a catalog; again for further ones, of a model of several dates"
-        " one for each, the earlier first",
+        description="GeoTIFF file or URL instead of a catalog; repeat for several; for a model of several dates one"
+        " for each, the earlier first",
     )
     query: OverImages
 

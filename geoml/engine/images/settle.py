@@ -1,4 +1,4 @@
-"""What is asked of a run, over a catalog or over files that somebody has, as the recipe of a run over a catalog."""
+"""Turn the options of a run, over a catalog or your own files, into the recipe of a run over a catalog."""
 
 from __future__ import annotations
 

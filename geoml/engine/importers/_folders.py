@@ -22,7 +22,7 @@ CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin")
 
 
 def settings(path: Path, what: str) -> dict[str, Any]:
-    """A JSON object. Raises InputError where it cannot be read, ModelError where it is none."""
+    """A JSON object. Raises InputError if it cannot be read, ModelError if it is none."""
     try:
         value = json.loads(store.read_capped(path, MAX_JSON))
     except OSError as err:
@@ -62,7 +62,7 @@ def offline() -> Iterator[None]:
 def checkpoint(path: Path, what: str) -> dict[str, Any]:
     """The content of a ``.safetensors``, or of a file of torch that holds plain tensors, numbers and texts only.
 
-    Raises InputError where it cannot be read or has another suffix, DataError for a file that holds anything else:
+    Raises InputError if it cannot be read or has another suffix, DataError for a file that holds anything else:
     torch refuses it before an object of it is made.
     """
     if path.suffix == ".safetensors":
@@ -82,7 +82,7 @@ def checkpoint(path: Path, what: str) -> dict[str, Any]:
 
 
 def filled(network: nn.Module, found: dict[str, Any], path: Path, prefix: str = "") -> nn.Module:
-    """``network`` in eval mode with the tensors of a checkpoint. Raises ModelError where they do not fit."""
+    """``network`` in eval mode with the tensors of a checkpoint. Raises ModelError if they do not fit."""
     named = {str(k).removeprefix(prefix): v for k, v in found["state_dict"].items() if str(k).startswith(prefix)}
     state: dict[str, Tensor] = {k: v for k, v in named.items() if isinstance(v, Tensor)}
     return weights.fill(network, state, path)

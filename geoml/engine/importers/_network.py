@@ -1,4 +1,4 @@
-"""What imports of networks share: the card from files and options, the export, and the comparison with the original."""
+"""Shared by imports of networks: the card from files and options, the export, and the comparison with the original."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Call = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Told:
-    """What the files themselves say; None and empty where they do not. ``fixed``: it takes chips of one size only."""
+    """What the files themselves say; None and empty if they do not. ``fixed``: it takes chips of one size only."""
 
     description: str
     channels: int | None = None

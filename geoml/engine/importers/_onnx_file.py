@@ -1,4 +1,4 @@
-"""What is looked at, and changed, in the file of an ONNX network before its operators are computed."""
+"""Checks and changes of an ONNX file before its operators are computed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def all_tensors(message: Any) -> Iterator[Any]:
 
 
 def gives_logits(model: Any) -> str | None:
-    """Have a model end in logits where it ends in probabilities; the operator that made them, None where none does.
+    """Have a model end in logits where it ends in probabilities; the operator that made them, None if none does.
 
     Operators that only move values may follow. What else follows, or else uses the probabilities, leaves all as it is.
     """

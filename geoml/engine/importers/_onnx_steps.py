@@ -17,7 +17,7 @@ FLOAT = 1
 """float32, as ONNX numbers its types."""
 Attributes = Mapping[str, Any]
 Step = Callable[..., Any]
-"""``step(attributes, *inputs)``; an input is a tensor, None where it is left out."""
+"""``step(attributes, *inputs)``; an input is a tensor, None if it is left out."""
 
 
 class Unknown(Exception):

@@ -18,7 +18,7 @@ from geoml.texts import listed
 
 
 def arrays(path: Path, what: str) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz``. Raises InputError where it cannot be read, DataError where damaged or pickled."""
+    """The arrays of an ``.npz``. Raises InputError if it cannot be read, DataError if damaged or pickled."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -29,7 +29,7 @@ def arrays(path: Path, what: str) -> dict[str, NDArray[Any]]:
 
 
 def reference(path: Path, what: str, names: tuple[str, ...]) -> list[Tensor]:
-    """Arrays by name of what the original was asked and answered. Raises ModelError where one is missing."""
+    """Arrays by name of what the original was asked and answered. Raises ModelError if one is missing."""
     found = arrays(path, what)
     if missing := [n for n in names if n not in found]:
         raise ModelError(f"{path}: the reference lacks {listed(missing)}")
@@ -37,7 +37,7 @@ def reference(path: Path, what: str, names: tuple[str, ...]) -> list[Tensor]:
 
 
 def tensors(path: Path, what: str) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors``. Raises InputError where it cannot be read, ModelError where it is damaged."""
+    """The tensors of a ``.safetensors``. Raises InputError if it cannot be read, ModelError if it is damaged."""
     try:
         content = path.read_bytes()
     except OSError as err:

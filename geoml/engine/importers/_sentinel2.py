@@ -1,4 +1,4 @@
-"""What encoders of Sentinel-2 reflectance share: bands by name in order, tokens of several bands, usual values."""
+"""Shared by encoders of Sentinel-2 reflectance: bands by name in order, tokens of several bands, usual values."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def convert(source: str | Path, out: str | Path) -> MapCard:
 
     ``source`` holds ``dw_forward_vars.npz`` (variables by name), ``normalisation.json`` (shift and scale by band)
     and, to check against, ``reference_128.npz`` (an input and the logits of the original).
-    Raises InputError for a missing file, ModelError when variables do not fit or the output is not the reference.
+    Raises InputError for a missing file, ModelError if variables do not fit or the output is not the reference.
     """
     folder = Path(source)
     variables = arrays(folder / "dw_forward_vars.npz", WHAT)

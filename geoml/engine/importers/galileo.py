@@ -37,7 +37,7 @@ WHAT = "Galileo's published weights"
 def convert(source: str | Path, out: str | Path) -> EncoderCard:
     """A package of an encoder in ``out``; its card.
 
-    Raises InputError for a missing file, ModelError when weights do not fit or the output is not that of the reference.
+    Raises InputError for a missing file, ModelError if weights do not fit or the output is not that of the reference.
     """
     folder = Path(source)
     path = folder / "encoder.safetensors"

@@ -25,7 +25,7 @@ SPREAD = 0.5
 def convert(source: str | Path, out: str | Path) -> EncoderCard:
     """A package of an encoder in ``out``; its card.
 
-    Raises InputError for a source, MissingExtra where the weights are not installed.
+    Raises InputError for a source, MissingExtra if the weights are not installed.
     """
     if Path(source) != Path():
         raise InputError(f"source: {source} cannot be read; lite0 takes its weights from an installed package")

@@ -1,4 +1,4 @@
-"""An ONNX file: its graph becomes a torch program, compared with what ONNX Runtime makes of the file.
+"""An ONNX file: its graph becomes a torch program, compared with the output of ONNX Runtime.
 
 https://onnx.ai; the extra ``onnx``. Operators outside of a list are refused by name, and so are weights in other
 files, of which ONNX knows paths. A last Sigmoid or Softmax is left out, for a package gives logits. Where the graph
@@ -185,7 +185,7 @@ def _session(content: bytes, how: Any) -> Any:
 
     try:
         return onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
-    except Exception as err:  # its own classes are no RuntimeError
+    except Exception as err:  # its own classes are not RuntimeError
         raise ModelError(f"onnxruntime: {str(err)[-200:]}") from err
 
 
@@ -203,7 +203,7 @@ def _original(content: bytes, path: Path) -> _network.Call:
     def run(x: Tensor) -> Tensor:
         try:
             return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
-        except Exception as err:  # its own classes are no RuntimeError
+        except Exception as err:  # its own classes are not RuntimeError
             raise ModelError(f"{path}: fails on {tuple(x.shape)}; onnxruntime: {str(err)[-200:]}") from err
 
     return run

@@ -1,4 +1,4 @@
-"""A folder of segmentation-models-pytorch: what its ``save_pretrained`` writes, ``config.json`` and safetensors.
+"""A folder written by ``save_pretrained`` of segmentation-models-pytorch: ``config.json`` and safetensors.
 
 https://smp.readthedocs.io/en/latest/save_load.html. The folder says the network, its encoder, and the numbers
 of bands and classes.

@@ -1,4 +1,4 @@
-"""Which back end runs a network, as the setting ``backend`` says, and what a run says of it.
+"""Which back end runs a network, by the setting ``backend``, and how a run records it.
 
 ``torch`` is the default also where others are installed: a map then is the same, to the last byte, on machines that
 have them and on those that have not. ``auto`` takes the fastest that passes its proof.
@@ -56,7 +56,7 @@ def backend_for(
 ) -> ChosenBackend:
     """The back end of a network for chips of ``size`` pixels a side; ``asked`` is of `asked_of_machine`.
 
-    ``torch_since`` is why ``auto`` stays with PyTorch. Raises ModelError where one that was named does not pass its
+    ``torch_since`` is why ``auto`` stays with PyTorch. Raises ModelError if one that was named does not pass its
     proof, and what making it raises.
     """
     name, device = asked

@@ -75,7 +75,7 @@ class PixelEmbedder:
         ``origin`` (y, x) is where its first pixel lies in the plane. An encoder that sees windows sees of a window at
         the edge only what is given, so give whole ones: multiples of `stride`.
 
-        Raises InputError and ModelError as `check`, and ModelError where the encoder's output is not finite.
+        Raises InputError and ModelError as `check`, and ModelError if the encoder's output is not finite.
         """
         doubt = self.check(series, bbox)
         shape = series.looks.shape[1:]

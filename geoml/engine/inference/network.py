@@ -1,4 +1,4 @@
-"""What the joiners run: a network on a device with its card, its lattice of chips and what is made of its output."""
+"""A network as the joiners run it: on a device, with its card, its lattice of chips and the decoding of its output."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Predictor:
         device: where to run; None chooses by the settings.
 
     Raises InputError for a way to join or a pyramid that the output or the network cannot serve or a device that is not
-    there, ModelError for a model that is not calibrated or a device that fails, TransientError when the device has no
+    there, ModelError for a model that is not calibrated or a device that fails, TransientError if the device has no
     room for the model.
     """
 
@@ -92,8 +92,8 @@ class Predictor:
         """Predict ``window`` from pixels that cover at least ``needed(window)``, in rows from top to bottom.
 
         Of pixels outside of ``asked``, (y, x) of the window, nothing is promised: chips of none but these cost nothing.
-        Where there is no data the model sees 0 and the output is nodata. Raises ModelError when the model's output is
-        not finite where there is data, or the device fails, and TransientError when it has no memory for a single chip.
+        Where there is no data the model sees 0 and the output is nodata. Raises ModelError if the model's output is
+        not finite where there is data, or the device fails, and TransientError if it has no memory for a single chip.
         """
         output = self.output
         with self.backend.failures():
@@ -119,8 +119,8 @@ class Predictor:
     def alone(self, chip: NDArray[np.float32], valid: NDArray[np.bool_]) -> Rows:
         """What is made of one chip (channel, y, x) as the model sees it: without context, flips or turns.
 
-        Raises InputError where the output is none of pixels, ModelError where it is not finite or the device fails, and
-        TransientError when the device has no memory for the chip.
+        Raises InputError if the output is none of pixels, ModelError if it is not finite or the device fails, and
+        TransientError if the device has no memory for the chip.
         """
         if self.output.joiner == "owner":
             raise InputError(f"{self.card.name}: finds objects; expected an output of pixels")
@@ -131,7 +131,7 @@ class Predictor:
 def stored(output: PixelOutput, raw: Tensor, known: NDArray[np.bool_]) -> Rows:
     """Raw output (B, K, y, x) as it would be stored, samples below each other; ``known`` is (B, y, x).
 
-    Raises ModelError where it is not finite and something is known.
+    Raises ModelError if it is not finite and something is known.
     """
     return rows_of(output, [t.cpu() for t in output.encode_raw(raw)], known)
 

@@ -1,4 +1,4 @@
-"""Things that are larger than a network sees: it looks at coarser pixels too, and what all levels find is one answer.
+"""Objects larger than a network sees: it also runs on coarser pixels, and the results of all levels are merged.
 
 Level k of a pyramid has pixels k times as wide as those of the plane, on a lattice that begins at the plane's own
 origin, so that no level hangs on how the work was cut. Which level speaks of which size is the output's business, as in
@@ -65,7 +65,7 @@ def on_all_levels(levels: Mapping[int, Network[OwnedOutput]], pixels: Pixels, wi
 
 
 def _found(network: Network[OwnedOutput], factor: int, pixels: Pixels, window: Window) -> Columns:
-    """What a coarser level finds in ``window``; empty where it has no data."""
+    """What a coarser level finds in ``window``; empty if it has no data."""
     there = window.coarser(factor)
     seen = coarser(pixels, network.grid.input_window(there), factor)
     every = (rows.arrays for rows in owned(network, seen, there) if rows.arrays)

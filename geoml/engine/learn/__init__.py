@@ -1,1 +1,1 @@
-"""Learning from few labels: places with a class in, a package and what can be said of it out."""
+"""Learning from few labels: from places with a class to a package and its reliability."""

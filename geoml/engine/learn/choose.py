@@ -1,4 +1,4 @@
-"""Which head on which features: chosen by cross-validation over ground, and what it is worth beside simple methods."""
+"""Which head on which features: chosen by cross-validation over ground, and compared with simple methods."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def surely_ahead(ahead: Floats, repeats: int, tried: int) -> bool:
 def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple: bool = True) -> Choice:
     """By macro F1 over repeated cross-validation.
 
-    Forests and the commonest class are never chosen and stand in the table (``simple``).
+    Forests and the most common class are never chosen and stand in the table (``simple``).
     """
     few = given.thinned(CHOICE)
     cuts = [few.fold_of(most, seed + n) for n in range(REPEATS)]
@@ -330,7 +330,7 @@ def table(scores: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
 
 
 def _drawn(given: Learnt, rows: Index, wanted: int | None, random: np.random.Generator) -> Index | None:
-    """The pixels of so many places of each class among rows; None where a class has fewer."""
+    """The pixels of so many places of each class among rows; None if a class has fewer."""
     if wanted is None:
         return rows
     chosen: list[Index] = []

@@ -45,7 +45,7 @@ def doubtful_places(run: str | Path, places: int, out: Path, seed: int = 0) -> g
 
     ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, else
     ``class``, and beside it ``mapped``, what the map says, and ``sure`` from 0 to 1; see `own_columns`. Raises
-    InputError for a run without classes and for a seed, for nothing is drawn; NothingFound where nothing can be chosen.
+    InputError for a run without classes and for a seed, for nothing is drawn; NothingFound if nothing can be chosen.
     """
     if seed:
         raise InputError(

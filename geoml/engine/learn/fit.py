@@ -1,4 +1,4 @@
-"""Learn a map of land cover from few labels: a recipe in, a package with what it is worth out."""
+"""Learn a map of land cover from few labels: from a recipe to a package with its scores."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def _finished(out: Path, told: str) -> MapCard | None:
         return None
     card = cards.read_in(out, MapCard)
     if card.training.get("hash") != told:
-        raise InputError(f"out: {out} holds the package {card.name} of another recipe or other labels; choose another")
+        raise InputError(
+            f"out: {out} contains the package {card.name} with a different recipe or labels; choose another"
+        )
     return card
 
 

@@ -1,4 +1,4 @@
-"""What is learnt from: the pixels of labels and a sample of the region's others, with the features of each.
+"""Training data: the pixels of labels and a sample of the region's other pixels, with the features of each.
 
 Pixels are read as a map of the region reads them, and only windows with labels; the encoder sees nothing else of them.
 """
@@ -120,7 +120,7 @@ class FeatureReader:
 
 
 def labelled(features: FeatureReader, file: LabelFile, recipe: LearnRecipe, region: Sequence[float]) -> PixelFeatures:
-    """The pixels of all labels. Raises NothingFound where none has data, what reading raises where nothing can be read,
+    """The pixels of all labels. Raises NothingFound if none has data, what reading raises where nothing can be read,
     and what `PixelEmbedder.check` raises."""
     return _gathered(features, _cells(features.plan, file, recipe), region)
 
@@ -278,7 +278,7 @@ def save(path: Path, found: PixelFeatures) -> None:
 
 
 def load(path: Path) -> PixelFeatures | None:
-    """What `save` kept; None where there is nothing, or nothing whole."""
+    """What `save` kept; None if there is nothing, or nothing whole."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             parts = {n.removeprefix("part:"): kept[n] for n in kept.files if n.startswith("part:")}

@@ -86,7 +86,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
 
     ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, and beside
     it ``set_size`` and ``dissimilarity``. What the model was never taught is left out: it may be no class at all.
-    Raises InputError for a run of another kind of model, NothingFound where nothing can be chosen.
+    Raises InputError for a run of another kind of model, NothingFound if nothing can be chosen.
     """
     out = Path(out)
     place_files.check(out)
@@ -145,7 +145,7 @@ def _apart(lonlat: Floats, places: int, recipe: Mapping[str, Any]) -> float:
 
 
 def encoder_of(loaded: Package) -> EncoderPackage | None:
-    """The encoder inside of a package that learnt from few labels; None where it has none."""
+    """The encoder inside of a package that learnt from few labels; None if it has none."""
     module, card = loaded.module, loaded.card
     assert isinstance(module, FewLabels)
     if module.encoder is None or module.config.encoder is None:

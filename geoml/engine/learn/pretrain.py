@@ -122,7 +122,7 @@ class TwoViews(nn.Module):
 def fit(recipe: PretrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> EncoderCard:
     """Train by the recipe and write a package of an encoder to ``out``; one that was stopped goes on.
 
-    Raises InputError for a recipe that does not fit, NothingFound or DataError for its images, ModelError when the loss
+    Raises InputError for a recipe that does not fit, NothingFound or DataError for its images, ModelError if the loss
     is not finite.
     """
     out = Path(out)

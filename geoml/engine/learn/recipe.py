@@ -1,4 +1,4 @@
-"""The recipe of `geoml learn`: labels, where their images are, and what is learnt from them."""
+"""The recipe of `geoml learn`: labels, where their images are, and what to learn from them."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class LearnRecipe(Frozen):
         ge=0,
         description="metres: labels in one square of this side are kept in one fold; 0: each place on its own",
     )
-    sets: float = Field(default=0.9, gt=0, lt=1, description="share of truths that prediction sets promise to contain")
-    pixels: int = Field(default=100, ge=1, description="maximum number of pixels learnt from one polygon")
-    seed: int = Field(default=0, ge=0, description="of folds, draws and the pixels of large polygons")
+    sets: float = Field(default=0.9, gt=0, lt=1, description="probability that a prediction set contains the truth")
+    pixels: int = Field(default=100, ge=1, description="maximum number of training pixels from one polygon")
+    seed: int = Field(default=0, ge=0, description="seed of folds, draws and the pixels of large polygons")
     crs: str = Field(default="utm", description="utm: the zone of each place; data: that of the items; or EPSG:code")
     mask: Literal["auto", "none"] = Field(
         default="auto", description="auto: use the quality mask described in the catalog's YAML"

@@ -1,7 +1,7 @@
 """Memory that a CPU model frees is kept for its next chip.
 
-glibc maps every large tensor anew and the kernel fills it with zeros, layer after layer: a quarter of the CPU time of a
-U-Net (docs/performance.md), and more on a virtual machine whose host takes freed pages back.
+glibc maps every large tensor again and the kernel fills it with zeros, layer after layer: a quarter of the CPU time of
+a U-Net (docs/performance.md), and more on a virtual machine whose host takes freed pages back.
 """
 
 from __future__ import annotations

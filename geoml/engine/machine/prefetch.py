@@ -24,7 +24,7 @@ class _Failed:
 
 
 def prefetch(values: Iterable[T], depth: int, name: str) -> Generator[T, None, None]:
-    """The same values in order; at most ``depth`` wait in a queue. An error is raised in the place of its value.
+    """The same values in order; at most ``depth`` wait in a queue. An error is raised instead of its value.
 
     Close the generator when not all are needed: the thread, called ``name``, ends after the value it works on.
     """

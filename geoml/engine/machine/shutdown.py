@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run in order, and in any case in time."""
+"""SIGTERM and Ctrl-C end a run cleanly, and in any case in time."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def sample_pixels(pieces: Sequence[Piece], read: Read, most: int = PIXELS, seed:
     counts = [int(_read_piece(read, piece)[1].sum()) for piece in pieces]
     total = sum(counts)
     if total == 0:
-        raise NothingFound("calibration: the split holds no valid pixel")
+        raise NothingFound("calibration: the split has no valid pixel")
     chosen = np.arange(total)
     if total > most:
         chosen = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))

@@ -37,7 +37,7 @@ class Axis:
         return self.least if self.symbol is None else None
 
     def above(self, size: int) -> int:
-        """The smallest admitted size that is at least ``size``. Raises ModelError where all are smaller."""
+        """The smallest admitted size that is at least ``size``. Raises ModelError if all are smaller."""
         k = -(-(max(size, self.least) - self.offset) // self.step)
         admitted = self.step * k + self.offset
         if self.most is not None and admitted > self.most:

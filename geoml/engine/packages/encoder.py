@@ -33,7 +33,7 @@ def load(name_or_dir: str | Path) -> EncoderPackage:
 
 
 def build(card: EncoderCard) -> nn.Module:
-    """The network of a card with fresh weights. Raises ModelError where the card does not fit it."""
+    """The network of a card with fresh weights. Raises ModelError if the card does not fit it."""
     try:
         module = models.encoder(card.architecture, {**card.config, "bands": len(card.bands)})
     except InputError as err:
@@ -47,7 +47,7 @@ def build(card: EncoderCard) -> nn.Module:
 def save(module: nn.Module, card: EncoderCard, directory: str | Path) -> EncoderCard:
     """Write a package and give the card as written: with stride, parameters and checksum. What fails leaves nothing.
 
-    Raises ModelError for weights that are not finite, DataError when the folder cannot be written.
+    Raises ModelError for weights that are not finite, DataError if the folder cannot be written.
     """
     content = weights.packed(module.state_dict(), card.name)
     about = {

@@ -41,7 +41,7 @@ class Exported(nn.Module):
     """An exported program with the interface of a model: (batch, bands, y, x) float to (batch, classes, y, x) logits.
 
     Sizes that the program does not admit are padded to the next one that it does (edge pixels are repeated at the
-    bottom and right, samples at the end) and the output is cropped back. Raises ModelError where none is large enough.
+    bottom and right, samples at the end) and the output is cropped back. Raises ModelError if none is large enough.
     """
 
     def __init__(self, graph: Graph, payloads: Payloads) -> None:
@@ -128,8 +128,8 @@ def save_exported(
     """Write a package around an exported program; the card as written, with measured stride and radius.
 
     ``program`` takes one (B, bands, H, W) float32 tensor; where its sizes are free, only those that it admits are
-    tried. The card comes last, and nothing is left behind by what fails. Raises ModelError when the program does not
-    fit the card, or could not be loaded again, DataError when the folder cannot be written.
+    tried. The card comes last, and nothing is left behind by what fails. Raises ModelError if the program does not
+    fit the card, or could not be loaded again, DataError if the folder cannot be written.
     """
     buffer = io.BytesIO()
     torch.export.save(program, buffer)

@@ -148,7 +148,7 @@ class _Reader:
         output = self._output(graph["outputs"], signature["output_specs"])
         meta = graph["tensor_values"][name]
         if DTYPES.get(meta["dtype"]) != torch.float32:
-            raise ModelError(f"{self.where}: the input is no float32")
+            raise ModelError(f"{self.where}: the input is not float32")
         return Graph(
             sizes=meta["sizes"],
             ranges=program["range_constraints"],

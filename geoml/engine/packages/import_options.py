@@ -1,4 +1,4 @@
-"""What is asked of somebody who brings a network, as options of ``geoml models import``. Needs no torch."""
+"""Facts about a network that a user imports, as options of ``geoml models import``. Needs no torch."""
 
 from __future__ import annotations
 
@@ -28,20 +28,24 @@ Numbers = Annotated[tuple[float, ...], BeforeValidator(_words)]
 class ImportOptions(Frozen):
     """What files of weights usually leave out. The network sees ``(value * scale - mean) / std`` of physical values."""
 
-    bands: Words = Field(default=(), description="common names in the network's order, as red,green,nir")
-    gsd: float | None = Field(default=None, gt=0, description="metres of a pixel that it was trained on")
+    bands: Words = Field(default=(), description="common names in the network's order, such as red,green,nir")
+    gsd: float | None = Field(default=None, gt=0, description="pixel size in metres that the network was trained on")
     scale: float | None = Field(
-        default=None, gt=0, description="what physical values are multiplied by before all else, such as 10000"
+        default=None, gt=0, description="factor on physical values, applied first, such as 10000"
     )
-    mean: Numbers = Field(default=(), description="what is subtracted then: a number for each band, or one for all")
-    std: Numbers = Field(default=(), description="and what the rest is divided by")
-    classes: Words = Field(default=(), description="names in the network's order; with a colour as water=#419bdf")
-    unit: Unit = Field(default=None, description="of the physical values, such as reflectance; see docs/domain.md")
-    chip_size: int | None = Field(default=None, ge=8, le=4096, description="pixels of a side; by default 256")
-    name: str = Field(default="", description="of the model; by default that of the new folder")
-    license: Annotated[str, Spelled(values="SPDX")] = Field(default="", description="of the weights, as Apache-2.0")
-    architecture: str = Field(default="", description="of a bare state dict: unet, deeplabv3+, …, or a model of timm")
-    encoder: str = Field(default="", description="of a bare state dict of torchgeo: resnet18, …")
+    mean: Numbers = Field(default=(), description="subtracted next: a number for each band, or one for all")
+    std: Numbers = Field(default=(), description="divisor, applied last: a number for each band, or one for all")
+    classes: Words = Field(
+        default=(), description="names in the network's order, with an optional colour, such as water=#419bdf"
+    )
+    unit: Unit = Field(default=None, description="unit of the physical values, such as reflectance; see docs/domain.md")
+    chip_size: int | None = Field(default=None, ge=8, le=4096, description="side of a chip in pixels; by default 256")
+    name: str = Field(default="", description="name of the model; by default that of the new folder")
+    license: Annotated[str, Spelled(values="SPDX")] = Field(
+        default="", description="licence of the weights, such as Apache-2.0"
+    )
+    architecture: str = Field(default="", description="for a bare state dict: unet, deeplabv3+, …, or a model of timm")
+    encoder: str = Field(default="", description="for a bare state dict of torchgeo: resnet18, …")
     logits: bool = Field(default=False, description="the output is logits, even if it looks like probabilities")
     reference: Path | None = Field(
         default=None, description=".npz with an `input` (batch, band, y, x) and the `output` that the original gave"

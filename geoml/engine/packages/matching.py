@@ -1,4 +1,4 @@
-"""Networks that say how alike pixels are, for stereo: read from safetensors, or from the weights of ``mccnn``."""
+"""Networks that measure how similar pixels are, for stereo: from safetensors, or from the weights of ``mccnn``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST: Final = 2**26
 
 
 def file_of(name: str) -> Path | None:
-    """The file of a way to match; None for the census. Raises InputError where there is none, MissingExtra."""
+    """The file of a way to match; None for the census. Raises InputError if there is none, MissingExtra."""
     if name == CENSUS:
         return None
     if name == MCCNN:
@@ -34,12 +34,12 @@ def file_of(name: str) -> Path | None:
         return Path(found.origin).parent / "weights" / FILE
     path = Path(name)
     if path.suffix != ".safetensors" or not path.is_file():
-        raise InputError(f"matching: {name!r} is no file; expected {CENSUS}, {MCCNN} or a .safetensors")
+        raise InputError(f"matching: {name!r} is not a file; expected {CENSUS}, {MCCNN} or a .safetensors")
     return path.resolve()
 
 
 def sha256_of(path: Path) -> str:
-    """Of the content of a file of weights. Raises InputError where it cannot be read."""
+    """Of the content of a file of weights. Raises InputError if it cannot be read."""
     return hashlib.sha256(_content(path)).hexdigest()
 
 
@@ -62,7 +62,7 @@ def load(path: Path, sha256: str) -> SiameseMatching:
 
 
 def save(network: SiameseMatching, path: Path) -> None:
-    """Write the weights. Raises ModelError where one is not finite."""
+    """Write the weights. Raises ModelError if one is not finite."""
     path.write_bytes(weights.packed(network.state_dict(), path.name))
 
 

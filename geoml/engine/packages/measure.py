@@ -21,12 +21,12 @@ SMALL = 64
 TOLERANCE = 1e-5
 """Of the spread (standard deviation) of the output: a smaller difference is none."""
 NOISE = 3e-5
-"""Of the spread: how much float32 sums in another order may differ; more, far from a cut, is no noise."""
+"""Of the spread: how much float32 sums in another order may differ; more, far from a cut, is not noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """``radius`` in pixels, None where the output depends on the whole chip; chips start at multiples of ``stride``."""
+    """``radius`` in pixels, None if the output depends on the whole chip; chips start at multiples of ``stride``."""
 
     radius: int | None
     stride: int

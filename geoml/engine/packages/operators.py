@@ -1,4 +1,4 @@
-"""The operators that an exported program may hold, by name: what segmentation networks are exported to.
+"""The operators that an exported program may contain, by name: those of exported segmentation networks.
 
 Not here, and so refused: what opens files, makes empty or foreign memory, sees memory by strides, draws random numbers,
 changes its arguments (but for activations and sums on values made in the graph), or takes code, text or objects. New

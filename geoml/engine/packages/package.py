@@ -41,7 +41,7 @@ def load(name_or_dir: str | Path) -> Package:
 
 
 def build(card: MapCard) -> nn.Module:
-    """The network of a card with fresh weights; nothing is fetched. Raises ModelError when the card does not fit it."""
+    """The network of a card with fresh weights; nothing is fetched. Raises ModelError if the card does not fit it."""
     try:
         fixed = models.fixed_by_data(card.architecture, len(card.bands), card.dates, output_of(card).raw)
         for name, value in fixed.items():
@@ -59,7 +59,7 @@ def save(module: nn.Module, card: MapCard, directory: str | Path) -> MapCard:
     """Write a package and give the card as written: with measured stride and radius, parameters and checksum.
 
     The module comes back as it was (mode and device). What fails leaves nothing behind. Raises ModelError for weights
-    that are not finite, DataError when the folder cannot be written.
+    that are not finite, DataError if the folder cannot be written.
     """
     content = weights.packed(module.state_dict(), card.name)
     was_training = module.training

@@ -55,7 +55,7 @@ class Payloads:
         sizes, strides = ([_whole(v["as_int"]) for v in meta[key]] for key in ("sizes", "strides"))
         offset, code = _whole(meta["storage_offset"]["as_int"]), meta["dtype"]
         if code not in DTYPES or meta["layout"] != STRIDED or len(sizes) != len(strides):
-            raise ModelError(f"{self.where}: {name[:80]} is no plain tensor")
+            raise ModelError(f"{self.where}: {name[:80]} is not a plain tensor")
         if 0 in sizes:
             return torch.zeros(sizes, dtype=DTYPES[code])
         flat = self._values(f"data/{folder}/{entry['path_name']}", code)
@@ -104,5 +104,5 @@ class Payloads:
 
 def _whole(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**40:
-        raise ValueError(f"{str(value)[:40]} is no size")
+        raise ValueError(f"{str(value)[:40]} is not a size")
     return value

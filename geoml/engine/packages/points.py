@@ -96,7 +96,7 @@ def _parts(points: NDArray[np.int64], halo: int) -> Iterator[tuple[NDArray[np.in
 def _answer(package: PointPackage, points: NDArray[np.int64], known: NDArray[np.float64]) -> NDArray[np.int64]:
     """Index of the class of each point (n,); the first of those that are equally likely.
 
-    Raises ModelError where the network gives another number of classes than the card has.
+    Raises ModelError if the network gives another number of classes than the card has.
     """
     card = package.card
     order, arguments = _file(card).tensors(_config(card), points, known)
@@ -125,7 +125,7 @@ def load(name_or_dir: str | Path) -> PointPackage:
 
 
 def build(card: PointCard) -> nn.Module:
-    """The network of a card with fresh weights. Raises ModelError where the card does not fit it."""
+    """The network of a card with fresh weights. Raises ModelError if the card does not fit it."""
     try:
         config = _config(card)
         module = models.build(card.architecture, {**card.config, "classes": len(card.classes)})
@@ -142,7 +142,7 @@ def build(card: PointCard) -> nn.Module:
 def save(module: nn.Module, card: PointCard, directory: str | Path) -> PointCard:
     """Write a package and give the card as written, with parameters and checksum. What fails leaves nothing.
 
-    Raises ModelError for weights that are not finite, DataError when the folder cannot be written.
+    Raises ModelError for weights that are not finite, DataError if the folder cannot be written.
     """
     content = weights.packed(module.state_dict(), card.name)
     about = {

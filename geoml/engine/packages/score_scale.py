@@ -1,4 +1,4 @@
-"""What the scores of a detector are worth: confidences by the curves of its card, and thresholds by class."""
+"""From scores of a detector to confidences, by the curves of its card, and thresholds by class."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def packed(tensors: Tensors, name: str) -> bytes:
 def write(card: C, content: bytes, directory: str | Path) -> C:
     """Write a package, the card last, and give the card as written: with the checksum of its weights.
 
-    What fails leaves nothing behind. Raises DataError when the folder cannot be written.
+    What fails leaves nothing behind. Raises DataError if the folder cannot be written.
     """
     final = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     with store.folder(directory, last=cards.CARD) as folder:

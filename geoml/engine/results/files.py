@@ -43,13 +43,13 @@ class RunFiles:
         """
         simple = name.isprintable() and not re.search(r"[:\\?#%]", name)
         if not name or not simple or name.startswith("/") or ".." in name.split("/"):
-            raise DataError(f"{item}: its asset {short(plain(redact(name)))!r} is no file of the run")
+            raise DataError(f"{item}: its asset {short(plain(redact(name)))!r} is not a file of the run")
         return self.href(name)
 
     def file(self, name: str) -> Path:
         """The file on this machine, fetched where it lies elsewhere.
 
-        Raises InputError where there is none, TransientError when nobody answers.
+        Raises InputError if there is none, TransientError if nobody answers.
         """
         if self.remote:
             return fetch(self.href(name), "run", LARGEST)

@@ -1,4 +1,4 @@
-"""The layers of a run as lazy arrays: one mosaic over its blocks, with what its STAC items say of the values.
+"""The layers of a run as lazy arrays: one mosaic over its blocks, with the metadata of its STAC items.
 
 odc-stac reads; what it leaves to its caller is here: one grid over all blocks, scale and offset, and attributes that
 follow the CF conventions (https://cfconventions.org, flags in section 3.5).
@@ -69,7 +69,7 @@ def mosaic(items: Sequence[pystac.Item], key: str, geobox: GeoBox | None = None)
 
 
 def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
-    """The smallest grid over all blocks, in the CRS of most of them. Raises DataError where an item has none."""
+    """The smallest grid over all blocks, in the CRS of most of them. Raises DataError if an item has none."""
     grids: dict[str, list[GeoBox]] = {}
     for item in items:
         about = item.properties
@@ -77,7 +77,7 @@ def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
         try:
             grid = GeoBox(tuple(about["proj:shape"]), Affine(*about["proj:transform"][:6]), crs)
         except (KeyError, TypeError, ValueError) as err:
-            raise DataError(f"{item.id}: its proj:shape, proj:transform and CRS are no grid ({err!r})") from err
+            raise DataError(f"{item.id}: its proj:shape, proj:transform and CRS do not form a grid ({err!r})") from err
         grids.setdefault(str(grid.crs), []).append(grid)
     main = Counter({crs: len(boxes) for crs, boxes in grids.items()}).most_common(1)[0][0]
     whole = geobox_union_conservative(grids.pop(main))

@@ -1,4 +1,4 @@
-"""What a notebook shows of a run: its title, a verdict, a table of classes and a small picture."""
+"""How a notebook shows a run: title, verdict, a table of classes and a small picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in Python: its layers as lazy arrays, its polygons and rows as tables, and what it says of itself."""
+"""A run in Python: layers as lazy arrays, polygons and rows as tables, and the run's metadata."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A finished run. Every layer of its map and every table beside it is an attribute, as `layers` and `tables` name
-    them: ``run.classes``, ``run.confidence``, ``run.lead_PT15M``, ``run.polygons``, ``run.rows``, ``run.sources``, ….
+    """A finished run. Every layer of its map and every table is an attribute, named as in `layers` and `tables`:
+    ``run.classes``, ``run.confidence``, ``run.lead_PT15M``, ``run.polygons``, ``run.rows``, ``run.sources``, ….
 
     Layers are lazy: ``run.classes`` reads no pixel until it is computed. ``run["valid_percent"]`` is a field of
-    ``run.json``, all of which is `info`.
+    ``run.json``; `info` is the whole of it.
     """
 
     def __init__(self, out: str | Path, info: dict[str, Any] | None = None) -> None:
@@ -37,7 +37,7 @@ class Run:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """What ``run.json`` says: recipe, blocks, times, warnings; see docs/outputs.md."""
+        """Contents of ``run.json``: recipe, blocks, times, warnings; see docs/outputs.md."""
         return self._files.json("run.json")
 
     @cached_property
@@ -55,12 +55,12 @@ class Run:
 
     @property
     def mapped(self) -> bool:
-        """Whether the run has blocks of a map, and so `items`; a forecast of a table has none."""
+        """Whether the run has map blocks, and therefore `items`; a forecast of a table has none."""
         return "items.parquet" in self.info.get("files", ())
 
     @cached_property
     def layers(self) -> list[str]:
-        """Names of the layers of the map; none of a run without one, such as a forecast of a table."""
+        """Names of the map's layers; empty for a run without a map, such as a forecast of a table."""
         if not self.mapped:
             return []
         from geoml.engine.results.layers import layers_of
@@ -74,11 +74,11 @@ class Run:
         return sorted(p.stem for p in names if p.suffix == ".parquet" and p.stem != "items")
 
     def layer(self, name: str, geobox: GeoBox | None = None) -> xr.DataArray:
-        """A layer as a dask array (y, x), of files of several bands (band, y, x): one mosaic over all blocks.
+        """A layer as a dask array (y, x), or (band, y, x) for files of several bands: one mosaic over all blocks.
 
-        Where values have a scale they are float32 in their unit with NaN for nodata; classes keep their numbers, with
-        ``nodata``, ``flag_values`` and ``flag_meanings`` as attributes. Give a ``geobox`` for another grid than that
-        of the blocks (nearest pixel); reading a coarse one uses overviews. Raises InputError for an unknown name.
+        Values with a scale are float32 in their unit, with NaN for nodata; classes keep their numbers, with ``nodata``,
+        ``flag_values`` and ``flag_meanings`` as attributes. With ``geobox`` the layer is resampled to that grid
+        (nearest pixel); coarse grids are read from overviews. Raises InputError for an unknown name.
         """
         import odc.stac
 
@@ -92,7 +92,7 @@ class Run:
 
     @limits("table")
     def table(self, name: str) -> gpd.GeoDataFrame | pd.DataFrame:
-        """A table by its name: a GeoDataFrame where it has geometry. Raises InputError for an unknown name."""
+        """A table by its name: a GeoDataFrame if it has geometry. Raises InputError for an unknown name."""
         import geopandas as gpd
         import pandas as pd
         import pyarrow.parquet as pq
@@ -128,7 +128,7 @@ class Run:
         return self.table("features")
 
     objects = polygons
-    """The same table, of a model that finds objects."""
+    """The same table, for models that find objects."""
 
     @cached_property
     def card(self) -> ModelCard:
@@ -139,19 +139,19 @@ class Run:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """Held-out scores of the model, as its card has them; empty where none were measured."""
+        """Held-out scores from the model's card; empty if none were measured."""
         return self.card.scores
 
     def file(self, name: str) -> Path:
-        """A file of the run on this machine, fetched where the run lies elsewhere; also by its own path or URL.
+        """Local path of a file of the run, which is downloaded if the run is remote; also by its own path or URL.
 
-        Raises InputError where there is none.
+        Raises InputError if there is no such file.
         """
         return self._files.file(name)
 
     @property
     def report(self) -> str:
-        """Path or URL of the page to look at."""
+        """Path or URL of the HTML report."""
         return self._files.href("report.html")
 
     @property
@@ -160,7 +160,7 @@ class Run:
         return self._files.href("map.html") if "map.html" in self.info.get("files", ()) else None
 
     def explore(self, layer: str | None = None, **options: Any) -> folium.Map:
-        """An interactive map of a layer (by default the first) under the polygons; ``options`` are those of
+        """Interactive map of a layer (by default the first) with the polygons on top; ``options`` are those of
         `folium.Map`. Raises MissingExtra without the extra ``notebook``."""
         from geoml.engine.results.explore import explore
 
@@ -205,9 +205,9 @@ class Run:
 
 
 def open(out: str | Path) -> Run:
-    """The finished run in a folder or at a URL (s3, gs, az, https, http), as `predict` and the commands wrote it.
+    """Open a finished run in a folder or at a URL (s3, gs, az, https, http), written by `predict` or a command.
 
-    Raises InputError where there is none, TransientError when nobody answers.
+    Raises InputError if there is none, TransientError if the server does not answer.
     """
     run = Run(out)
     _ = run.info  # a place without a run is refused here, not at the first layer

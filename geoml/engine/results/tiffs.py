@@ -39,7 +39,7 @@ class _Tiff(MemoryFile):  # type: ignore[misc]
 
 
 class _Reader(RioReader):
-    """Reads one file. Raises DataError for one that is no readable TIFF."""
+    """Reads one file. Raises DataError for one that is not a readable TIFF."""
 
     def __init__(self, src: RasterSource, ctx: Any) -> None:
         super().__init__(replace(src, uri=_Tiff(src.uri)), ctx)

@@ -1,1 +1,1 @@
-"""One run: its plan, its blocks, what is collected of them, its state."""
+"""One run: its plan, its blocks, its collected outputs, its state."""

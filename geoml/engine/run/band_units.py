@@ -1,4 +1,4 @@
-"""Do the units of the data fit the model? Said once for a run, before a pixel is read."""
+"""Whether the units of the data fit the model: checked once for a run, before a pixel is read."""
 
 from __future__ import annotations
 

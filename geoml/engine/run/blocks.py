@@ -60,7 +60,7 @@ def predictor_of(plan: Plan) -> Predictor:
 
     Raises InputError for a package, a device or a back end that is not there, MissingExtra for one whose library is
     absent, ModelError for a package that is damaged, not calibrated or replaced since the plan was made and for a named
-    back end that does not pass its proof, TransientError when the device has no room for the model.
+    back end that does not pass its proof, TransientError if the device has no room for the model.
     """
     recipe, output = plan.recipe, output_of(plan.card, plan.recipe)
     card, size = plan.card.model_dump_json(exclude_unset=True), grid_of(plan.card, output, recipe.join).size
@@ -75,7 +75,7 @@ def run_blocks(out: str | Path | RunStore, ids: Sequence[str] | None = None, pro
     """Predict the blocks ``ids`` of the plan in ``out`` (None: all), skipping those that are done.
 
     A block whose source is broken is recorded in ``.geoml/failed`` with the reason and the others go on.
-    Raises ModelError at once, DataError when more than the recipe's share of all blocks failed, and TransientError
+    Raises ModelError at once, DataError if more than the recipe's share of all blocks failed, and TransientError
     when a bucket does not take what is finished or memory is not enough to write it.
     """
     store = run_store(out)

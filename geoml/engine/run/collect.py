@@ -33,7 +33,7 @@ from geoml.recipe import digest
 
 T = TypeVar("T")
 RunJson = dict[str, Any]
-"""What ``run.json`` says."""
+"""Contents of ``run.json``."""
 
 FILES = {
     "collection.json": "STAC collection of the run",
@@ -48,10 +48,11 @@ FILES = {
 
 @limits("the outputs of the run")
 def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
-    """Finish the run in ``out`` and return what ``run.json`` says. Blocks that are not done are left out and listed.
+    """Finish the run in ``out`` and return the contents of ``run.json``. Blocks that are not done are left out and
+    listed.
 
-    When nothing was done since the last time, nothing is written. Raises DataError when blocks failed (TransientError
-    when all of them may work later) and NothingFound when no pixel of the region has data, both after all that exists
+    When nothing was done since the last time, nothing is written. Raises DataError if blocks failed (TransientError
+    when all of them may work later) and NothingFound if no pixel of the region has data, both after all that exists
     is published.
     """
     store = run_store(out)
@@ -86,7 +87,7 @@ def collect(out: str | Path | RunStore, tallies: Sequence[Tally]) -> RunJson:
 
 
 def _valid(run: RunJson) -> RunJson:
-    """``run``. Raises NothingFound when it has no valid pixel."""
+    """``run``. Raises NothingFound if it has no valid pixel."""
     if not run["valid_pixels"]:
         done = len(run["blocks"]["done"])
         raise NothingFound(f"coverage: none of the {done} blocks has a valid pixel inside the region")
@@ -101,7 +102,7 @@ def _finished(
 ) -> ItemSummary:
     """What the blocks that are done say together; each item is read once, and handed to ``take``.
 
-    Raises DataError when something that is needed of one is damaged.
+    Raises DataError if something that is needed of one is damaged.
     """
     size, found = store.blocks(), ItemSummary()
     parts = bool(output_of(plan.card, plan.recipe).tables)
@@ -177,7 +178,7 @@ def _write(
     output = output_of(plan.card, plan.recipe)
     files = {**FILES, **output.tables, "cogs": f"COGs: {', '.join(filter(None, [output.about, 'valid count']))}"}
     if plan.card.domain is not None:
-        files["cogs"] += ", likeness to the training data"
+        files["cogs"] += ", similarity to the training data"
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
     if output.tables:
         store.pull(*(PART.format(key) for key in done))
@@ -232,7 +233,7 @@ def republish(
 ) -> RunJson:
     """Say more of the finished run in ``out``: further ``files`` that lie there, with their titles, what was
     ``left_out`` before its plan, and ``warnings``. The page is made again where something is new. What ``run.json``
-    says then. Raises InputError where there is no finished run.
+    says then. Raises InputError if there is no finished run.
     """
     from geoml.io.report.page import map_report
 
@@ -241,7 +242,7 @@ def republish(
     store.pull("run.json")
     before = _read_run(store.local)
     if before is None:
-        raise InputError(f"out: {store.url} holds no finished run; expected one")
+        raise InputError(f"out: {store.url} contains no finished run; expected one")
     run = {
         **before,
         "files": {**before["files"], **(files or {})},
@@ -380,7 +381,7 @@ def _note(out: Path, key: str) -> dict[str, str] | None:
 
 
 def _read_run(out: Path) -> RunJson | None:
-    """What ``run.json`` says; a damaged one counts as none, for all but its seconds can be computed again."""
+    """Contents of ``run.json``; a damaged one counts as none, for all but its seconds can be computed again."""
     try:
         value: RunJson = json.loads(read_small(out / "run.json") or b"{}")
         numbers = [*value["seconds"].values(), *value["bytes"].values(), value["pixels"], value["valid_pixels"]]

@@ -1,4 +1,4 @@
-"""The CRS of a run that asks for that of its data: what the items say, else their files."""
+"""The CRS of a run that uses that of its data: from the items, else from their files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def data_crs(items: Sequence[tuple[pystac.Item, BandSpec]], gsd: float, phase: f
     """The one CRS of all ``items``, and 0.5 where pixel centres of the first fall on multiples of ``gsd``, 0.0 where
     edges do, ``phase`` where neither is known. Opens the files of items that name no CRS.
 
-    Raises InputError where there are several, DataError for an item whose CRS is not one of the Earth, and InputError,
+    Raises InputError if there are several, DataError for an item whose CRS is not one of the Earth, and InputError,
     DataError or TransientError for a file that cannot be opened.
     """
     item_by_crs: dict[str, str] = {}

@@ -134,7 +134,7 @@ def compare(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> None:
 
 
 def of_pixels(unlike: int | None, known: int) -> dict[str, Any] | None:
-    """What ``run.json`` says: share of the valid pixels of all blocks, and the verdict. None where it is not known."""
+    """Contents of ``run.json``: share of the valid pixels of all blocks, and the verdict. None if it is not known."""
     return None if unlike is None or not known else _share(unlike, known)
 
 
@@ -166,7 +166,7 @@ def level_of(item: pystac.Item) -> Level | None:
 
 
 def one_level(items: Sequence[pystac.Item]) -> Level | None:
-    """The level that all items state; None where they state none, or not the same."""
+    """The level that all items state; None if they state none, or not the same."""
     levels = {level_of(i) for i in items}
     return levels.pop() if len(levels) == 1 else None
 
@@ -241,7 +241,7 @@ def _square(plan: Plan, items: Mapping[str, pystac.Item], zone: Zone, block: Blo
 
 
 def wrong_unit(times: Sequence[float], card: MapCard) -> str:
-    """Why the numbers are in another unit than those of the training data; empty where they may be in the same.
+    """Why the numbers are in another unit than those of the training data; empty if they may be in the same.
 
     Large ones: half of the bands are. Small ones: every band is, since water is dark in some.
     """

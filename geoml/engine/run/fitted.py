@@ -1,7 +1,7 @@
-"""What is measured on the region before its blocks are run, since it must be the same in all: what embeddings are
+"""Measurements on the region before its blocks are run, since they must be the same in all: what embeddings are
 stored by, and how far things move.
 
-Embeddings are of a sample. Its squares are those that a run is held against its model on, see
+Embeddings are of a sample. Its squares are those that a run is compared with its model on, see
 `geoml.engine.run.domain`; of each only small windows are embedded, so that it costs about a sixteenth of a small region
 and at most some seconds of a large one.
 """
@@ -67,7 +67,7 @@ def with_fitted(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
     """The plan with what its input or output measures on the region, unless the run has it already; writes into the
     run.
 
-    Raises NothingFound where no pixel of the sample has data, ModelError where the encoder's output is not finite, and
+    Raises NothingFound if no pixel of the sample has data, ModelError if the encoder's output is not finite, and
     what reading the package raises; see also `FittedInput.fitted`.
     """
     reads = input_of(plan.card, plan.recipe)

@@ -23,12 +23,12 @@ OPEN = "open"
 """Name of the part with what is open after the last day."""
 
 STATES = f"{STATE}/tracks"
-"""Folder with what was open at the end of each month, so that a scan follows no more than its own month anew."""
+"""Folder with what was open at the end of each month, so that a scan only follows its own month again."""
 
 
 @dataclass
 class History:
-    """What was followed anew: the ids of the rows of each day's features; by month, what was closed and is open."""
+    """What was followed again: the ids of the rows of each day's features; by month, what was closed and is open."""
 
     follower: Follower[Any]
     ids: dict[str, list[str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What ran the network of a run: blocks say it in their items, and a run says it of all of them."""
+"""Which back end ran the network: recorded in the items of blocks, and summarised for the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEFORE = {"name": "torch", "precision": UNKNOWN, "reason": UNKNOWN, "proof": Non
 
 
 def count_backends(found: Sequence[object]) -> tuple[dict[str, Any], str]:
-    """What ``run.json`` says of the back end of blocks, and a warning where there were several.
+    """Contents of ``run.json`` of the back end of blocks, and a warning where there were several.
 
     ``found`` is `geoml.io.software.MADE_BY` of each. Of several it is that of most blocks, and ``blocks`` counts each.
     """

@@ -1,6 +1,6 @@
 """A series from before tables had parts, brought to the new form with nothing lost.
 
-Its ``collection.json`` is replaced last: until then a run that dies begins anew, from the files that were there.
+Its ``collection.json`` is replaced last: until then a run that dies starts again, from the files that were there.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def migrate(store: RunStore) -> None:
     runs = {day: run for day, run in runs.items() if (run.local / "collection.json").is_file()}
     if not runs:
         return
-    log.info("%s: a series of before, %d days; its tables get a part for each day", store.url, len(runs))
+    log.info("%s: a series of an earlier version, %d days; its tables get a part for each day", store.url, len(runs))
     plan = read_plan(runs[max(runs)])
     new = RunStore(store.url, store.inside(f"{MADE}/collection.json").parent)
     shutil.rmtree(new.local, ignore_errors=True)

@@ -70,7 +70,7 @@ class Scan:
     item_days: dict[str, set[str]] = field(default_factory=dict)
     """The days under which each item was found, by id."""
     gap: str = ""
-    """A sentence about days before the window that no scan had searched; empty where there is none."""
+    """A sentence about days before the window that no scan had searched; empty if there is none."""
     record: ScanRecord = field(default_factory=ScanRecord)
     """Of the scans before."""
     spans: tuple[Span, ...] = ()
@@ -189,14 +189,16 @@ def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
     card, store = card_of(recipe), run_store(out)
     input_of(card, recipe).reference(recipe.query.datetime)
     if store.read(f"{STATE}/plan.json") is not None:
-        raise InputError(f"out: {store.url} holds a single run; expected an empty folder or one of an earlier monitor")
+        raise InputError(
+            f"out: {store.url} contains a single run; expected an empty folder or one of an earlier monitor"
+        )
     name = f"{card.name}-{digest([recipe_of(recipe, '..').hash, card.sha256, *card.marks])[:12]}"
     store.pull(SERIES)
     before = read_series(store.local / SERIES)
     if before and before.get("id") != name:
         other = differences(before.get("recipe") or {}, recipe_of(recipe, ".."), ("block_size", "max_failed"))
         raise InputError(
-            f"out: {store.url} holds the series of another recipe: {other or OTHER_MODEL}; expected another folder"
+            f"out: {store.url} contains a series of a different recipe: {other or OTHER_MODEL}; expected another folder"
         )
     if not before:
         write_json(store.inside(SERIES), {"id": name, "recipe": recipe_of(recipe, "..").model_dump(mode="json")})
@@ -205,14 +207,14 @@ def claim_series(recipe: PredictRecipe, out: str | Path) -> str:
 
 
 def day_out(out: str | Path, day: str) -> str:
-    """The place of the run of one day in a series. Raises DataError where a folder on the way is a link."""
+    """The place of the run of one day in a series. Raises DataError if a folder on the way is a link."""
     if "://" not in str(out):
         within(Path(out), f"{DAYS}/{day}/{STATE}")
     return f"{str(out).rstrip('/')}/{DAYS}/{day}"
 
 
 def follower_of(plan: Plan) -> Follower[Any] | None:
-    """How the features of a series are followed; None where there are none, or nothing keeps its id."""
+    """How the features of a series are followed; None if there are none, or nothing keeps its id."""
     output = output_of(plan.card, plan.recipe)
     return output.follower() if "features.parquet" in output.tables else None
 

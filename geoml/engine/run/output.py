@@ -1,6 +1,6 @@
 """The files of a block: COGs that grow while rows finish, pictures, a part for the run, and at the end its STAC item.
 
-What every block has is here: the count of valid observations, the likeness to the training data, pictures, the item.
+What every block has is here: the count of valid observations, the similarity to the training data, pictures, the item.
 The layers of the map are the output's.
 """
 
@@ -44,9 +44,9 @@ VALID = Layer(
 )
 DOMAIN = Layer(
     key="domain",
-    title="likeness to the training data",
+    title="similarity to the training data",
     nodata=domain.NODATA,
-    descriptions=("likeness to the training data",),
+    descriptions=("similarity to the training data",),
     scale=1 / domain.STEPS,
 )
 
@@ -159,7 +159,7 @@ class BlockWriter:
         return sum(info.size or 0 for info in assets.values())
 
     def _outside(self) -> NDArray[np.bool_] | None:
-        """Valid pixels of the region that are unlike the training data; None where that is not known."""
+        """Valid pixels of the region that are unlike the training data; None if that is not known."""
         return None if self.run.likeness is None else self.valid & (self.run.likeness < domain.OUTSIDE)
 
     def _picture(self, name: str, rgba: NDArray[np.uint8]) -> AssetInfo:

@@ -1,4 +1,4 @@
-"""The plan of a run: the items found, the blocks to do and the hash that says when a block is done.
+"""The plan of a run: the items found, the blocks to do and the hash that tells when a block is done.
 
 A plan is made once, before a pixel is read, and written to ``OUT/.geoml/plan.json`` with ``OUT/sources.parquet``
 beside it; every later step, in any process, reads it from there.
@@ -87,7 +87,7 @@ class Zone(Frozen):
 
 
 class SelfChange(Frozen):
-    """Shares called changed although there is one date only: of each in the place of all, and their mean."""
+    """Shares called changed although there is one date only: of each instead of all, and their mean."""
 
     share: float
     dates: tuple[float, ...]
@@ -288,7 +288,7 @@ def _searched(
     """The items of each date.
 
     Raises NothingFound for a date without items and DataError for one whose items cannot be used, where the input needs
-    every date or no other has any; InputError for a wrong query, TransientError when the catalog does not answer.
+    every date or no other has any; InputError for a wrong query, TransientError if the catalog does not answer.
     """
     found: list[list[pystac.Item]] = []
     errors: list[GeomlError] = []
@@ -391,7 +391,7 @@ KEPT = 4
 def read_plan(out: str | Path | RunStore) -> Plan:
     """The plan of a run; for one in a bucket the working copy gets it, the card and the sources.
 
-    It is read once in a process as long as its files stay the same. Raises InputError where there is none.
+    It is read once in a process as long as its files stay the same. Raises InputError if there is none.
     """
     store = run_store(out)
     store.pull(f"{STATE}/plan.json", "sources.parquet", MODEL)
@@ -402,7 +402,7 @@ def read_plan(out: str | Path | RunStore) -> Plan:
             return known[1]
     body = read_small(path)
     if body is None:
-        raise InputError(f"out: {store.url} holds no run; expected a folder that geoml predict wrote")
+        raise InputError(f"out: {store.url} contains no run; expected a folder that geoml predict wrote")
 
     def blocks(name: str) -> bytes | None:
         store.pull(name)
@@ -420,7 +420,7 @@ def read_plan(out: str | Path | RunStore) -> Plan:
 def plan_of(body: bytes, where: str, blocks: Callable[[str], bytes | None], sources: Path) -> Plan:
     """The plan that ``plan.json`` holds, with the file of ``blocks`` that it names, or an older one that holds them.
 
-    ``sources`` are opened when a block is asked for its items. Raises InputError when it is damaged.
+    ``sources`` are opened when a block is asked for its items. Raises InputError if it is damaged.
     """
     try:
         value = json.loads(body)
@@ -437,7 +437,7 @@ def plan_of(body: bytes, where: str, blocks: Callable[[str], bytes | None], sour
 
 
 def _ids(sources: Path, expected: object) -> list[str]:
-    """The ids of the items by row. Raises DataError where the file is not that of the plan."""
+    """The ids of the items by row. Raises DataError if the file is not that of the plan."""
     ids = item_table(sources).ids
     if digest(ids) != expected:
         raise DataError(f"{sources}: not as the run was planned; run the command again")

@@ -1,4 +1,4 @@
-"""The blocks of a plan: which items each of them uses, and the hash that says when it is done."""
+"""The blocks of a plan: which items each of them uses, and the hash that tells when it is done."""
 
 from __future__ import annotations
 

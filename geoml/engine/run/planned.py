@@ -24,7 +24,7 @@ ABOUT = frozenset(
 )
 """Fields of a card that change no class of a pixel and no meaning of one."""
 FITTED = "fitted"
-"""Of ``made``: what was measured on the region of a run, which is no matter of the package."""
+"""Of ``made``: what was measured on the region of a run, which is not a matter of the package."""
 
 
 def card_of(recipe: PredictRecipe) -> MapCard:
@@ -39,7 +39,7 @@ def card_of(recipe: PredictRecipe) -> MapCard:
 def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
     """Fields that differ and decide what a map says, of those that the plan has: one by an older geoml lacks some.
 
-    What is measured on the region of a run is no matter of the package.
+    What is measured on the region of a run is not a matter of the package.
     """
     measured = True if planned.task == EMBEDDING else {FITTED: True}
     leave = {**dict.fromkeys(ABOUT, True), "made": measured}
@@ -48,7 +48,7 @@ def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
 
 
 def load_planned(path: str, planned: MapCard) -> Package:
-    """The package at ``path`` with the planned card. Raises ModelError when it is not the planned one, and what
+    """The package at ``path`` with the planned card. Raises ModelError if it is not the planned one, and what
     `geoml.engine.packages.package.load` or `geoml.engine.packages.encoder.load` raises."""
     package = _loaded(path, planned)
     if fields := changed_fields(planned, package.card):

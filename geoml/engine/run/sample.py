@@ -1,4 +1,4 @@
-"""Pixels of the whole region before its blocks are run: what two dates differ by, and what baselines are estimated on.
+"""A sample of the whole region before its blocks are run: for differences of two dates, and for untrained models.
 
 Whatever decides pixels must be the same for every block, however the region is cut (design rule 2), so it is measured
 once for a run: on squares of one lattice of the plane that lie in the region, drawn by the hash of their place.
@@ -59,7 +59,7 @@ def with_sample(plan: Plan, items: Sequence[pystac.Item], store: RunStore) -> Pl
     """The plan with what its sample says, which is measured unless the run has it already; writes into the run.
 
     Where dates are compared there always is one, for it also says how the model takes this ground. Raises DataError
-    for dates that are further off each other than ``max_shift``, NothingFound when no pixel of the sample is known on
+    for dates that are further off each other than ``max_shift``, NothingFound if no pixel of the sample is known on
     all dates, and what reading raises.
     """
     if not wanted(plan) and not output_of(plan.card, plan.recipe).changes:

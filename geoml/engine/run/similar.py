@@ -73,7 +73,9 @@ class EmbeddingIndex:
         try:
             self.plan: Plan = read_plan(self.store)
         except InputError as err:
-            raise InputError(f"index: {self.store.url} holds no run; expected a folder that geoml embed wrote") from err
+            raise InputError(
+                f"index: {self.store.url} contains no run; expected a folder that geoml embed wrote"
+            ) from err
         if self.plan.card.task != EMBEDDING:
             task = self.plan.card.task
             raise InputError(f"index: {self.store.url} is a map by {task}; expected a folder that geoml embed wrote")
@@ -93,7 +95,7 @@ class EmbeddingIndex:
         """The pixel at a point in degrees. Raises InputError outside of the map and where it has no data."""
         where = f"point: {lon:g} {lat:g}"
         if not (math.isfinite(lon) and -180 <= lon <= 180 and math.isfinite(lat) and -90 <= lat <= 90):
-            raise InputError(f"{where} is no longitude (-180 to 180) and latitude (-90 to 90) in degrees")
+            raise InputError(f"{where} is not a longitude (-180 to 180) and latitude (-90 to 90) in degrees")
         for zone in self.plan.zones:
             if not shapely.intersects_xy(zone.geometry, lon, lat):
                 continue
@@ -111,12 +113,12 @@ class EmbeddingIndex:
             )
         west, south, east, north = shapely.total_bounds([z.geometry for z in self.plan.zones])
         raise InputError(
-            f"{where} lies outside of the map; expected a point in its region, "
+            f"{where} is outside the map; expected a point in its region, "
             f"{west:.5g} to {east:.5g} and {south:.5g} to {north:.5g} degrees"
         )
 
     def inside(self, region: MultiPolygon, name: str) -> Sought:
-        """The mean of the pixels whose centres lie inside. Raises InputError where none has data."""
+        """The mean of the pixels whose centres lie inside. Raises InputError if none has data."""
         total, asked, known = np.zeros(int(self.chips.about["width"]), np.int64), 0, 0
         for zone in self.plan.zones:
             for mask, values in self._parts(zone, region):

@@ -24,7 +24,7 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class RunState:
-    """A run at one moment. Times are RFC 3339 in UTC, None where they are not known.
+    """A run at one moment. Times are RFC 3339 in UTC, None if they are not known.
 
     ``status`` is one of ``running`` (somebody holds its lock), ``died`` (somebody did, and is no more), ``finished``
     (every block is done and the outputs are written), ``failed`` (it came to its end with failed blocks) and
@@ -60,7 +60,7 @@ class RunState:
 def state(out: str | Path) -> RunState:
     """How the run in ``out`` (folder or URL) stands. Changes nothing there.
 
-    Raises InputError where there is no run, TransientError and DataError when the place cannot be read.
+    Raises InputError if there is no run, TransientError and DataError if the place cannot be read.
     """
     store = run_store(out)
     holder = store.holder()
@@ -68,7 +68,7 @@ def state(out: str | Path) -> RunState:
     raw = store.read(f"{STATE}/plan.json")
     if raw is None:
         if holder is None:
-            raise InputError(f"out: {out} holds no run; expected a folder that geoml predict wrote")
+            raise InputError(f"out: {out} contains no run; expected a folder that geoml predict wrote")
         status = "running" if holder.alive else "died"
         return RunState(store.url, status, 0, 0, holder=_public(holder), started=holder.started, updated=holder.renewed)
     name = f"{STATE}/plan.json"

@@ -1,4 +1,4 @@
-"""What became of blocks: which are done, which failed and why, and what they cost.
+"""Outcome of blocks: which are done, which failed and why, and their cost.
 
 Apart from the blocks themselves, since asking needs no network.
 """
@@ -39,7 +39,7 @@ class Tally:
     bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     pixels: int = 0
     backend: dict[str, Any] | None = None
-    """What `geoml.engine.inference.choice` says of what ran the network; None where no block was to do."""
+    """What `geoml.engine.inference.choice` says of what ran the network; None if no block was to do."""
 
 
 def is_done(

@@ -98,7 +98,7 @@ def answers(
     At most `StreamRecipe.ahead` frames wait; then reading waits too, or, where the recipe is ``live``, the one that
     waited longest is dropped. ``paced``: each comes when its ``time`` is due. The first frame warms the model up, which
     no latency counts. Raises InputError for a model that a frame cannot serve; iterating raises what the source raises,
-    and TransientError where there is no memory for a chip.
+    and TransientError if there is no memory for a chip.
     """
     predictor = sized(predictor, recipe)
     entries, early = iter(frames), list[Frame | Unread]()

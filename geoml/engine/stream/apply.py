@@ -1,4 +1,4 @@
-"""`geoml.apply`: what a model says of an array or file that one already has, as xarray."""
+"""`geoml.apply`: run a model on an existing array or file, with results in xarray."""
 
 from __future__ import annotations
 
@@ -40,17 +40,18 @@ NEAR = 1.25
 
 @limits("apply")
 def apply(model: str | Path, image: xr.DataArray | str | Path, **options: Any) -> xr.Dataset:
-    """The layers of a model's map of ``image``: a variable (y, x) each, such as ``class`` and ``confidence``, with the
-    scaling and attributes of `geoml.Run.layer` and the coordinates of the image.
+    """Run a model on ``image``. Returns one variable (y, x) for each layer, such as ``class`` and ``confidence``, with
+    the scaling and attributes of `geoml.Run.layer` and the coordinates of the image.
 
-    ``image`` is (band, y, x), or (y, x) of one band, in memory or dask, or a file that rasterio opens. Bands are taken
-    by the names in its band coordinate or ``long_name``, else in the order of the card where their number is that of
-    the card; ``scale_factor``, ``add_offset``, ``nodata`` and a CRS are used where they are there. ``options`` are
-    fields of the recipe of a stream: ``bands``, ``scale``, ``offset``, ``out_of_domain``. Chips are joined as in a run.
+    ``image`` is (band, y, x), or (y, x) for one band, in memory or dask, or a file that rasterio can open. Bands are
+    matched by the names in its band coordinate or ``long_name``. Without names, they are taken in the order of the card
+    if the number is the same. ``scale_factor``, ``add_offset``, ``nodata`` and a CRS are used if present. ``options``
+    are fields of the recipe of a stream: ``bands``, ``scale``, ``offset``, ``out_of_domain``. Chips are joined as in a
+    run.
 
-    Raises InputError for other bands, another pixel size and a model that answers no single image, ModelError for
-    numbers in another unit than the training data, DataError for a file that cannot be read, TransientError without
-    memory, MissingExtra for a back end without its library.
+    Raises InputError for wrong bands, a different pixel size or a model that does not take a single image, ModelError
+    if the unit of the values differs from that of the training data, DataError for a file that cannot be read,
+    TransientError if memory runs out, MissingExtra if the library of the back end is missing.
     """
     recipe = parse(StreamRecipe, {**options, "model": str(model)}, "apply")
     card = cards.read(recipe.model, MapCard)
@@ -153,7 +154,7 @@ def _layer(layer: Layer, values: NDArray[np.number], like: xr.DataArray) -> xr.D
 
 
 def _fit(card: MapCard, frame: Frame) -> dict[str, Any]:
-    """How much of the image is unlike the training data, which is said in the log too; empty where it is not known."""
+    """How much of the image is unlike the training data, which is said in the log too; empty if it is not known."""
     if card.domain is None:
         return {}
     known, unlike = unlike_pixels(card, frame)

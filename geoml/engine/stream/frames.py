@@ -49,7 +49,7 @@ class Frame:
 
     ``index`` counts the frames of the source from 0, those that are not taken too. ``time`` are seconds from its first
     frame. ``name`` is the path, of a video with ``#index``. ``scale`` and ``offset`` make physical values, one of each
-    for a band. ``geobox`` is None where the frame has no place on the Earth. ``read`` are the seconds it took.
+    for a band. ``geobox`` is None if the frame has no place on the Earth. ``read`` are the seconds it took.
     """
 
     index: int
@@ -94,7 +94,7 @@ class Unread:
 def chosen(card: TakesBands, recipe: StreamRecipe, count: int, said: Sequence[str | None], name: str) -> list[int]:
     """Positions (from 0) of the model's bands in a file with ``count`` bands that ``said`` their names.
 
-    Raises InputError where the names are given and do not fit, DataError where this file's bands do not.
+    Raises InputError if the names are given and do not fit, DataError if this file's bands do not.
     """
     wanted = [b.name for b in card.bands]
     if recipe.bands:
@@ -148,7 +148,7 @@ def read(path: Path, index: int, at: float, card: TakesBands, recipe: StreamReci
 
 def regular(path: Path) -> os.stat_result:
     """What the system says of a regular file of at most `MAX_BYTES`. Raises DataError for anything else: a pipe would
-    wait for a writer for ever."""
+    wait for a writer forever."""
     try:
         about = path.stat()
     except (OSError, ValueError) as err:

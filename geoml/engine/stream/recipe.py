@@ -38,7 +38,7 @@ class StreamRecipe(Frozen):
     offset: float | None = Field(default=None, description="added after the scale; by default as the file states")
     halo: bool = Field(
         default=True,
-        description="also compute what surrounds a frame, as predict does; without it the network pads the edges"
+        description="also compute a halo around each frame, as predict does; without it the network pads the edges"
         " itself, which is cheaper",
     )
     watch: float = Field(

@@ -1,4 +1,4 @@
-"""A whole stream: a source and a model in, a folder with maps, a table of frames and the latency out."""
+"""Run a stream: from a source and a model to a folder with maps, a table of frames and the latency."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 RECORD = "stream.json"
 SHAPES = 8
-"""Sizes of frames that the record lists, the commonest first."""
+"""Sizes of frames that the record lists, the most common first."""
 
 Progress = Callable[[int], None]
 """Called with the number of frames that have an answer or a reason since the last call."""
@@ -44,16 +44,16 @@ Progress = Callable[[int], None]
 
 @limits("stream")
 def stream(source: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any) -> dict[str, Any]:
-    """Answer the frames of ``source`` and write them into ``out``: what ``stream.json`` says.
+    """Run a model on the frames of ``source`` and write to ``out``. Returns the contents of ``stream.json``.
 
-    ``options`` are the fields of `StreamRecipe`; ``model`` is required. A frame that cannot be read or answered is a
-    row of ``frames.parquet`` with its reason and stops no other. Ctrl-C and SIGTERM end a stream in order: table and
-    record are written.
+    ``options`` are the fields of `StreamRecipe`; ``model`` is required. A frame that cannot be read or processed
+    is a row in ``frames.parquet`` with the reason, and does not stop the others. Ctrl-C and SIGTERM end a stream
+    cleanly: table and record are written.
 
-    Raises InputError for options, a source or a model that do not fit or an ``out`` that is not empty, NothingFound
-    without a frame, DataError where none could be answered or the disk is full, ModelError for frames in another unit
-    than the training data or a back end that does not pass its proof, TransientError without memory, MissingExtra for a
-    video without OpenCV or a back end without its library.
+    Raises InputError for unsuitable options, source or model or an ``out`` that is not empty, NothingFound if there is
+    no frame, DataError if none could be processed or the disk is full, ModelError if the unit of the frames differs
+    from that of the training data or the back end fails its proof, TransientError if memory runs out, MissingExtra if
+    OpenCV is needed for a video or the library of the back end is missing.
     """
     recipe = parse(StreamRecipe, options, "stream")
     if is_url(str(out)):
@@ -99,13 +99,15 @@ def _require_one(record: dict[str, Any], source: str) -> None:
     if not sum(counts.values()):
         raise NothingFound(f"source: no frame came from {source}")
     if not counts["done"]:
-        raise DataError(f"{source}: none of {sum(counts.values())} frames could be answered; frames.parquet says why")
+        raise DataError(
+            f"{source}: none of {sum(counts.values())} frames could be processed; frames.parquet has the reasons"
+        )
 
 
 def fitting(
     coming: Iterator[Frame | Unread | None], card: MapCard, recipe: StreamRecipe
 ) -> Iterator[Frame | Unread | None]:
-    """The same, once the first frame with data is held against the training data. Raises ModelError as the recipe
+    """The same, once the first frame with data is compared with the training data. Raises ModelError as the recipe
     asks."""
     compared = card.domain is None
     for entry in coming:
@@ -133,7 +135,7 @@ def _compared(frame: Frame, card: MapCard, allowed: str) -> bool:
 
 
 def _record(recipe: StreamRecipe, source: str, found: Answers, writer: FrameWriter, seconds: float) -> dict[str, Any]:
-    """What ``stream.json`` says, without how it ended."""
+    """Contents of ``stream.json``, without how the stream ended."""
     card, done, share = found.predictor.card, writer.counts["done"], None
     if writer.known:
         outside = writer.unlike / writer.known

@@ -83,7 +83,7 @@ def _each(paths: Iterator[Path | None], card: TakesBands, recipe: StreamRecipe) 
 def _listed(folder: Path) -> list[Path]:
     files = [p for p in folder.iterdir() if _is_frame(p)]
     if left := sum(1 for p in folder.iterdir() if not p.name.startswith(".")) - len(files):
-        log.warning("%s: %d files of other kinds are left out", folder, left)
+        log.warning("%s: %d files of other types are left out", folder, left)
     return sorted(files, key=natural)
 
 

@@ -1,4 +1,4 @@
-"""What a stream leaves: a file for each layer of each frame, and a row for each frame in ``frames.parquet``.
+"""Output of a stream: a file for each layer of each frame, and a row for each frame in ``frames.parquet``.
 
 A thread writes while the model works on the next frame; at most `ROOM` frames wait for it.
 """
@@ -38,7 +38,7 @@ ROOM = 4
 GROUP = 512
 """Rows of a group of the table: more are not held in memory."""
 LOOK = 128
-"""Pixels of a side of a frame that are held against the training data, evenly spaced."""
+"""Pixels of a side of a frame that are compared with the training data, evenly spaced."""
 LONGEST = 80
 """Characters of a source's name in the name of a file."""
 
@@ -52,7 +52,7 @@ class FrameWriter:
         self.latency = Latency()
         self.counts, self.shapes = Counter[str](), Counter[str]()
         self.files = self.bytes = self.known = self.unlike = self.pixels = 0
-        """``known`` pixels were held against the training data, ``unlike`` of them are not like it."""
+        """``known`` pixels were compared with the training data, ``unlike`` of them are not like it."""
         self._shares = [c for c in card.classes if any(layer.key == "class" for layer in self.layers)]
         self._schema = _schema([c.name for c in self._shares])
         self._rows: list[dict[str, Any]] = []
@@ -159,7 +159,7 @@ def write_layer(path: Path, values: NDArray[np.number], layer: Layer, geobox: Ge
     """Write (band, y, x) as ``path`` with the suffix of its kind, which is the answer.
 
     A COG on the grid of the frame; without one a PNG of the stored numbers where they are one band of bytes, with the
-    colours of classes, else a TIFF without a place. Raises DataError when it cannot be written.
+    colours of classes, else a TIFF without a place. Raises DataError if it cannot be written.
     """
     if geobox is None and values.dtype == np.uint8 and len(values) == 1:
         return _png(path.with_name(f"{path.name}.png"), values[0], layer)

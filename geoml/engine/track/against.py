@@ -1,4 +1,4 @@
-"""Ids against true ones, beside those of two trackers that anybody has: the nearest of the frame before, and none."""
+"""Ids compared with true ones, and with two trivial trackers: the nearest of the frame before, and none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Against:
         for found in read_detections(truth):
             counted = found.take(found.confidence > 0)
             if len(np.unique(counted.id)) != len(counted.id) or (counted.id < 0).any():
-                raise DataError(f"{truth}: frame {found.frame}: ids are missing or there twice")
+                raise DataError(f"{truth}: frame {found.frame}: ids are missing or repeated")
             self._true[found.frame] = counted
         self._ids: dict[int, tuple[Detections, dict[str, NDArray[np.int64]]]] = {}
         self._before: tuple[NDArray[np.float64], NDArray[np.int64]] = (np.zeros((0, 2)), np.zeros(0, np.int64))

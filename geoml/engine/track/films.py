@@ -48,7 +48,7 @@ def of_frames(
     """The moments of a folder of frames or a film; ``locate`` finds a frame on the reference.
 
     A frame that cannot be read or placed is noted in ``left`` and stops no other. Raises what reading the source and
-    the files raises, ModelError as `geoml.engine.stream.run.stream`, NothingFound where the first frame is not found on
+    the files raises, ModelError as `geoml.engine.stream.run.stream`, NothingFound if the first frame is not found on
     the reference, DataError for a log of another length, detections of frames that are not there, and where no frame
     could be read.
     """
@@ -194,7 +194,7 @@ class _Way:
         if frame.geobox is not None and frame.geobox.crs is not None and not self._said():
             return self._own(frame)
         if self._crs is not None:
-            raise DataError(f"{frame.name}: says no place; the frames before do")
+            raise DataError(f"{frame.name}: has no position, but the frames before it have one")
         if self.recipe.stills and self.locate is not None and self.matrices is None:
             return self._found(picture(frame), frame)
         if self.ground is None:

@@ -18,7 +18,7 @@ from geoml.io.crs import crs_name, parse_crs, to_degrees
 from geoml.io.tables.detections import read_matrix
 
 METRES = (
-    "gsd: nothing says where on the Earth the frames lie or how large their pixels are; give --reference MOSAIC, "
+    "gsd: the position of the frames and their pixel size are unknown; give --reference MOSAIC, "
     "--reference-homography FILE with --crs, frames with a georeference, or --gsd METRES"
 )
 
@@ -81,15 +81,15 @@ class Ground:
         return np.column_stack(self._metric.transform(*lonlat.T))
 
     def check(self, matrix: Matrix, shape: tuple[int, int], name: str) -> None:
-        """Raise DataError where the way of a frame of ``shape`` (rows, columns) to the ground cannot be: it folds the
+        """Raise DataError if the way of a frame of ``shape`` (rows, columns) to the ground cannot be: it folds the
         picture, mirrors it, or is not finite."""
         if why := problem(self.matrix @ matrix, shape, mirrored=self.crs is not None, stretch=np.inf):
             raise DataError(f"{name}: homography: {why}; expected a view of flat ground")
 
 
 def ground_of(recipe: TrackRecipe, shape: tuple[int, int]) -> Ground | None:
-    """The ground that the recipe gives the first frame of ``shape`` (rows, columns); None where that has yet to be
-    found on the reference. Raises InputError where there are no metres, and what reading the files raises."""
+    """The ground that the recipe gives the first frame of ``shape`` (rows, columns); None if that has yet to be
+    found on the reference. Raises InputError if there are no metres, and what reading the files raises."""
     if recipe.reference_homography is not None:
         matrix = read_matrix(recipe.reference_homography)
         if recipe.reference is None:
@@ -109,7 +109,7 @@ def ground_of(recipe: TrackRecipe, shape: tuple[int, int]) -> Ground | None:
 def on_plane(matrix: Matrix, crs: str, shape: tuple[int, int]) -> Ground:
     """The ground of a first frame of ``shape`` (rows, columns) whose pixels ``matrix`` takes to x, y of ``crs``.
 
-    Raises InputError for a CRS that is none, DataError for a map that cannot be.
+    Raises InputError for an invalid CRS, DataError for a map that cannot be.
     """
     known = parse_crs(crs)
     if known is None:

@@ -25,7 +25,7 @@ HOLE = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """A frame of ``shape`` (rows, columns), ``seconds`` after the first, NaN where nobody said; ``matrix`` (3, 3) takes
+    """A frame of ``shape`` (rows, columns), ``seconds`` after the first, NaN if not given; ``matrix`` (3, 3) takes
     its pixels to those of the first frame of ``ground``; ``nadir`` lon, lat of the camera, NaN where unknown."""
 
     frame: int
@@ -49,7 +49,7 @@ class FramesLeftOut:
 class Clock:
     """When frames were taken: by the log, else by so many frames a second.
 
-    ``start`` is the time of the first frame, None where nobody said. Raises InputError for a start that is none, and
+    ``start`` is the time of the first frame, None if nobody said. Raises InputError for an invalid start, and
     what reading the log raises.
     """
 
@@ -87,7 +87,7 @@ class Clock:
         return float(lon), float(lat)
 
     def ended(self, last: int) -> None:
-        """Raise DataError where a log has another length than a source whose last taken frame was ``last``, from 0."""
+        """Raise DataError if a log has another length than a source whose last taken frame was ``last``, from 0."""
         if self.log is not None and not last < len(self.log.seconds) <= last + self.recipe.every:
             raise DataError(f"{self.recipe.log}: {len(self.log.seconds)} rows; there are {last + 1} frames")
 
@@ -102,7 +102,7 @@ def of_files(recipe: TrackRecipe, clock: Clock) -> Iterator[Moment]:
     matrices = None if recipe.homographies is None else read_matrices(recipe.homographies)
     if matrices is None and not recipe.fixed_camera:
         raise InputError(
-            "homographies: nothing says how the camera moves; give --homographies FILE, the frames, or --fixed-camera"
+            "homographies: the motion of the camera is unknown; give --homographies FILE, the frames, or --fixed-camera"
         )
     coming = read_detections(recipe.detections)
     first = next(coming)
@@ -146,7 +146,7 @@ def _counted(first: int) -> Iterator[int]:
 
 
 def _numbers(recipe: TrackRecipe, clock: Clock, matrices: dict[int, Matrix] | None, first: int) -> list[int] | None:
-    """The frames that there are, by homographies or the log; None where only detections say it."""
+    """The frames that there are, by homographies or the log; None if only detections say it."""
     logged = None if clock.log is None else clock.log.frame
     if matrices is not None:
         known = sorted(matrices)

@@ -42,7 +42,7 @@ class Placer:
         self._before: tuple[Keypoints, Matrix] | None = None
 
     def place(self, frame: Frame, boxes: NDArray[np.float64]) -> Matrix | None:
-        """The map (3, 3) from pixels of the frame to those of the first one; None where it shares too little with any.
+        """The map (3, 3) from pixels of the frame to those of the first one; None if it shares too little with any.
 
         ``boxes`` (n, 4): left, top, width, height of what may move, in pixels. Raises MissingExtra.
         """

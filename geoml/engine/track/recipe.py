@@ -66,11 +66,11 @@ class TrackRecipe(Frozen):
     offset: float | None = Field(default=None, description="added after the scale; by default as the file states")
     sure: float | None = Field(
         default=None, ge=0, le=1,
-        description="lowest confidence of a detection that may begin a track; by default the threshold in the"
+        description="lowest confidence of a detection that can start a track; by default the threshold in the"
         f" model's card, else {SURE}",
     )  # fmt: skip
     unsure: float = Field(
-        default=0.1, ge=0, le=1, description="lowest confidence of a detection that may continue a track"
+        default=0.1, ge=0, le=1, description="lowest confidence of a detection that can continue a track"
     )
     gap: float = Field(
         default=USUAL.gap, gt=0, le=3600, description="seconds for which a track without a detection is kept"

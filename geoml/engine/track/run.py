@@ -36,12 +36,12 @@ def follow(
     locate: Locate | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Follow what moves through ``source`` (a folder of frames, a film, None where detections are all there is) and
+    """Follow what moves through ``source`` (a folder of frames, a film, None if detections are all there is) and
     write ``out`` and its lines beside it; what is said of it.
 
     ``locate`` finds a frame on the recipe's reference. Both files appear whole or not at all.
 
-    Raises InputError for options that do not go together or a name that is no .parquet, NothingFound without a
+    Raises InputError for options that do not go together or a name that is not a .parquet, NothingFound without a
     detection, and what `geoml.engine.track.moments.of_files` and `geoml.engine.track.films.of_frames` raise.
     """
     if is_url(str(out)):
@@ -178,7 +178,7 @@ def _notes(recipe: TrackRecipe, crs: str | None, note: str) -> list[str]:
     notes = [note] if note else []
     if crs is None:
         notes.append(
-            f"nothing says where on the Earth this is: lon and lat are empty, x and y are pixels of the first frame of "
+            f"the position on the Earth is unknown: lon and lat are empty, x and y are pixels of the first frame of "
             f"{recipe.gsd:g} m, and geometries are metres without a CRS"
         )
     if recipe.fixed_camera:

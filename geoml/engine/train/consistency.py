@@ -1,4 +1,4 @@
-"""What a model of change says where the answer is known without any label: equal dates, and dates turned round."""
+"""Results of a change model where the truth is known without labels: equal dates, and dates swapped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def consistency(loaded: Package, pieces: Sequence[Piece], reader: Read | None = 
     """Shares of the valid pixels of pieces of two dates, labelled or not.
 
     ``equal_dates``: called changed although both dates are one, the mean of either date. ``swapped``: called what they
-    should be when the dates are turned round (the same change the other way); None where the classes have no other
+    should be when the dates are turned round (the same change the other way); None if the classes have no other
     way, and for a model of more than two dates. A model that is calibrated on a run is calibrated on each such pair.
     """
     read = reader or Reader()

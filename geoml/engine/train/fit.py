@@ -62,7 +62,7 @@ def fit(
     task's ``key`` and best after every epoch. The weights with the best validation score are kept and scored on test,
     or on val where there is no test; where there is none to choose by (a class without a validation pixel), the last
     weights are kept. Raises InputError for a recipe that does not fit itself or the folder,
-    NothingFound or DataError for its data, ModelError when the loss is not finite.
+    NothingFound or DataError for its data, ModelError if the loss is not finite.
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)
@@ -127,7 +127,7 @@ def fit(
 def add_domain(recipe: RasterRecipe, card: MapCard, out: Path) -> MapCard:
     """Write the record of the training data into the card of a finished package of the recipe.
 
-    Raises InputError for a recipe that does not fit its data or a split that leaks, NothingFound where there are no
+    Raises InputError for a recipe that does not fit its data or a split that leaks, NothingFound if there are no
     data, DataError for a file that cannot be read.
     """
     card = card.model_copy(update={"domain": measured(prepare(recipe), recipe, Reader())})
@@ -329,4 +329,4 @@ def _free(claim: FolderClaim) -> None:
     claim.check()
     if not claim.state.exists() and (claim.out / "model.json").exists():
         said = claim.other(cards.read(claim.out, MapCard).training.get("recipe"))
-        raise InputError(f"out: {claim.out} holds a model of another recipe: {said}")
+        raise InputError(f"out: {claim.out} contains a model of a different recipe: {said}")

@@ -1,4 +1,4 @@
-"""Scores of ground that is held out in turn: every group of scenes is asked of a network that learnt from the others.
+"""Cross-validation over ground: every group of scenes is scored by a network trained on the others.
 
 The network that is kept learns from all groups, so nobody can score it; these scores are of its recipe. No label of a
 group has a part in how sure the answers on it are: their temperature is that of the other groups.

@@ -67,7 +67,7 @@ class Validation(Protocol):
         """Count a batch, whole and on the CPU. Raises ModelError for an output that cannot be scored."""
 
     def compute(self) -> float | None:
-        """The score; None where nothing can choose, and then the last weights are the best."""
+        """The score; None if nothing can choose, and then the last weights are the best."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Training:
 
     ``net`` learns in place. ``batches(epoch, rows)`` are those of an epoch, ``loss(raw, target)`` is the scalar loss of
     a whole batch. ``optimiser()`` is called when the network is on its device, ``schedule`` is stepped with it.
-    ``seed`` starts the random numbers of torch anew in every epoch; None lets them go on. ``name`` and ``lower`` (the
+    ``seed`` starts the random numbers of torch again in every epoch; None lets them go on. ``name`` and ``lower`` (the
     field of the recipe that is its learning rate) are for messages.
     """
 
@@ -105,7 +105,7 @@ class Training:
     validation: Validation | None = None
     stopping: EarlyStopping | None = None
     generators: Sequence[np.random.Generator | torch.Generator] = ()
-    """Where ``batches`` takes its random numbers from, as far as they do not start anew with the epoch."""
+    """Where ``batches`` takes its random numbers from, as far as they do not start again with the epoch."""
     averaging: float | None = None
     """Decay of a moving average of the weights, which is validated and kept in their place."""
     buffers: bool = True
@@ -141,7 +141,7 @@ class TrainingState:
 
     @property
     def best(self) -> float | None:
-        """The score of the weights that are kept; None where it has no meaning."""
+        """The score of the weights that are kept; None if it has no meaning."""
         how = self.training.validation
         return self.history[self.best_epoch][how.key] if self.history and how else None
 
@@ -158,8 +158,8 @@ def learn(training: Training, folder: Path | None = None, on_epoch: OnEpoch | No
 
     With `geoml.settings.Settings.devices` above one, so many processes share every batch. Without a ``folder`` nothing
     is written, one process does all and the last weights stay. ``on_epoch`` gets epoch, loss and, where something
-    validates, the score and the best of them. Raises ModelError when the loss is not finite or the state is damaged,
-    InputError for a batch too small for the processes, DataError when the state cannot be written, TransientError for
+    validates, the score and the best of them. Raises ModelError if the loss is not finite or the state is damaged,
+    InputError for a batch too small for the processes, DataError if the state cannot be written, TransientError for
     a process that was killed.
     """
     loop = Loop(training, folder, team.Alone(training.device.torch))
@@ -171,7 +171,7 @@ def learn(training: Training, folder: Path | None = None, on_epoch: OnEpoch | No
 
 
 def kept(folder: Path) -> dict[str, Any] | None:
-    """``about`` of the training whose state is in ``folder``; None where there is none. Raises ModelError."""
+    """``about`` of the training whose state is in ``folder``; None if there is none. Raises ModelError."""
     state = _read(folder)
     return None if state is None else dict(state["about"])
 
@@ -224,7 +224,7 @@ class Loop:
         return progress
 
     def _epoch(self, epoch: int) -> float:
-        """One epoch; its mean loss. Raises ModelError when a loss is not finite."""
+        """One epoch; its mean loss. Raises ModelError if a loss is not finite."""
         how = self.training
         assert self.optimiser is not None
         assert self.schedule is not None

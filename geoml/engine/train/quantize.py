@@ -42,7 +42,7 @@ def quantize(model: str | Path, recipe: Frozen, out: str | Path) -> MapCard:
 
     ``recipe`` is the one that it was trained by: its train split gives the ranges, its val split the loss, by each back
     end of this machine that computes in int8. Raises InputError for a model or recipe that this is not for,
-    MissingExtra without the library, NothingFound for a train split without a valid pixel, and ModelError where the
+    MissingExtra without the library, NothingFound for a train split without a valid pixel, and ModelError if the
     loss is too much by one of them or the network cannot be converted; then nothing is written.
     """
     if not isinstance(recipe, RasterRecipe):
@@ -60,7 +60,7 @@ def quantize(model: str | Path, recipe: Frozen, out: str | Path) -> MapCard:
     in_fp32 = exact.Backend(loaded.module, loaded.card.signature, exact.choose("cpu", "fp32"))
     before = score(loaded, val, asked_recipe, reader, in_fp32)
     if not isinstance(before.get("iou"), Mapping):
-        raise InputError(f"task: the loss by int8 is measured in IoU of classes, which {loaded.card.task} has none of")
+        raise InputError(f"task: the loss of int8 is measured as IoU of classes, which {loaded.card.task} has none of")
     if all(value is None for value in before["iou"].values()):
         raise DataError(f"data: no labelled pixel in the {SPLIT} split, so no loss can be measured")
     images = list(_images(train, loaded.card, reader))
@@ -112,7 +112,7 @@ def _backends(loaded: Package, record: Int8) -> Iterator[Backend]:
 
 
 def _judge(card: MapCard, loss: Mapping[str, Int8Loss]) -> None:
-    """Raise ModelError where one loses too much."""
+    """Raise ModelError if one loses too much."""
     for name, one in loss.items():
         before, after = one.miou
         if one.lost > MOST:

@@ -54,7 +54,7 @@ def shorten(model: str | Path, recipe: Frozen, tolerance: float, out: str | Path
 
     ``recipe`` is the one that it was trained by: its val split chooses, its test split is looked at once. ``tolerance``
     is a share of pixels, above 0 and at most 0.05. Raises InputError for a model, recipe or tolerance that this is not
-    for, and for data that cannot tell; ModelError where every smaller radius changes more. Then nothing is written.
+    for, and for data that cannot tell; ModelError if every smaller radius changes more. Then nothing is written.
     """
     if not 0 < tolerance <= MOST:
         raise InputError(f"tolerance: {tolerance}; expected a share above 0 and at most {MOST}")
@@ -97,7 +97,7 @@ def _smaller(loaded: Package) -> list[int]:
     if CLASS not in [layer.key for layer in output_of(card).layers]:
         raise InputError(f"task: changed pixels are counted by class, which {card.task} has none of")
     if card.radius is None:
-        raise InputError(f"model: {card.name} sees its whole chip, so it has no radius that could be smaller")
+        raise InputError(f"model: {card.name} sees its whole chip, so its radius cannot be reduced")
     halo, stride = -(-card.radius // card.stride) * card.stride, card.stride
     halves = [-(-halo // (stride * 2**k)) * stride for k in range(1, halo.bit_length())]
     if not (radii := sorted({r for r in halves if r < card.radius}, reverse=True)):

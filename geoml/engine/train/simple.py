@@ -1,4 +1,4 @@
-"""The best simple method for classes: what a pixel's own bands say, without its neighbours and without a network."""
+"""The best simple method for classes: from a pixel's own bands, without its neighbours and without a network."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _counted(
 def _drawn(
     parts: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]], most: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """All pixels, or ``most`` of them, each as likely as any other; no more than these and one part are held.
+    """All pixels, or ``most`` of them, each as likely as any other; at most these and one part are held.
 
     Each gets a number by chance, and those with the smallest are kept.
     """

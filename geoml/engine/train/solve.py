@@ -86,7 +86,7 @@ def labelled(
 ) -> tuple[Tensor, Tensor]:
     """(pixel, channel) float32, standardised, and (pixel,) int64 of what is labelled.
 
-    Raises NothingFound where nothing is.
+    Raises NothingFound if nothing is.
     """
     assert isinstance(kind, PixelTarget)
     images, labels = [], []

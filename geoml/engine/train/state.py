@@ -64,16 +64,16 @@ class FolderClaim:
         if before.get("hash", self.hash) != self.hash:
             said = self.other(before.get("recipe"))
             raise InputError(
-                f"out: {self.out} holds an unfinished run of another recipe: {said}, or delete {self.state}"
+                f"out: {self.out} contains an unfinished run of a different recipe: {said}, or delete {self.state}"
             )
         if before.get("format") != FORMAT:
             raise InputError(
-                f"out: {self.out} holds an unfinished run of another version of geoml, which cannot go on here; "
+                f"out: {self.out} contains an unfinished run of another version of geoml, which cannot be resumed; "
                 f"choose another folder, or delete {self.state} to start afresh"
             )
 
     def finished(self, kind: type[C]) -> C | None:
-        """The card of the package that this recipe has made there; None where it still has to be trained.
+        """The card of the package that this recipe has made there; None if it still has to be trained.
 
         Raises InputError for the package of another recipe.
         """
@@ -81,7 +81,9 @@ class FolderClaim:
             return None
         card = cards.read_in(self.out, kind)
         if card.training.get("recipe_hash") != self.hash:
-            raise InputError(f"out: {self.out} holds the package {card.name} of another recipe; choose another folder")
+            raise InputError(
+                f"out: {self.out} contains the package {card.name} of a different recipe; choose another folder"
+            )
         return card
 
     def other(self, before: dict[str, Any] | None) -> str:
@@ -92,7 +94,7 @@ class FolderClaim:
     def take(self, afresh: bool = False) -> Path:
         """Make ``out`` the folder of this recipe, whose training goes on there if it has begun; its state's folder.
 
-        Raises InputError where nothing can be written, DataError for a link in its place.
+        Raises InputError if nothing can be written, DataError for a link in its place.
         """
         try:
             if afresh or not self.begun:

@@ -164,7 +164,7 @@ def run(
                 raise
             except ProcessExitedException as err:
                 _drain(news, None)
-                raise TransientError(f"training: {err}; the same command goes on after its last epoch") from err
+                raise TransientError(f"training: {err}; the same command resumes after its last epoch") from err
             _drain(news, on_epoch)
     finally:
         for process in context.processes:

@@ -18,7 +18,7 @@ def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, 
 
     Every tensor whose name and shape fit is copied. Filters of the first convolution go by band name: a band that the
     package knows gets its own filters, another one the mean of all; where all dates go into one convolution, every
-    date gets them. A head for other classes starts afresh. Raises InputError when nothing fits, ModelError for damaged
+    date gets them. A head for other classes starts afresh. Raises InputError if nothing fits, ModelError for damaged
     weights.
     """
     card, path, content = weights.read(source, MapCard)
@@ -59,7 +59,7 @@ def _by_name(
 
 
 def encoder_parts(module: nn.Module) -> list[nn.Module]:
-    """Submodules called ``encoder``. Raises InputError when there is none, so that nothing is frozen by mistake."""
+    """Submodules called ``encoder``. Raises InputError if there is none, so that nothing is frozen by mistake."""
     parts = [part for name, part in module.named_modules() if name.split(".")[-1] == "encoder"]
     if not parts:
         raise InputError(f"freeze: {type(module).__name__} has no part called encoder")

@@ -1,1 +1,1 @@
-"""Who does the blocks: this process, others, or a cluster."""
+"""Where blocks are computed: this process, others, or a cluster."""

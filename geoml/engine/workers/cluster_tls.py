@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls
-"""Who may send work to Dask: a scheduler runs all it receives, so those that geoml starts demand a key.
+"""Who may send work to Dask: a scheduler runs all that it receives, so those that geoml starts require a key.
 
 Certificates of schedulers that others run come from Dask's own configuration: ``distributed.comm.tls`` in its YAML, or
 ``DASK_DISTRIBUTED__COMM__TLS__…`` (https://distributed.dask.org/en/stable/tls.html).
@@ -34,7 +34,7 @@ def private(count: int, threads: int) -> dict[str, object]:
 def credentials(address: str) -> Security:
     """The certificates that Dask's configuration has for the scheduler at ``address``, tcp://… or tls://….
 
-    Raises InputError where ``tls://`` has none that can be loaded, or where the configuration asks for encryption and
+    Raises InputError if ``tls://`` has none that can be loaded, or where the configuration asks for encryption and
     the address has none.
     """
     security = Security()

@@ -1,4 +1,4 @@
-"""Where blocks run: in this process, in processes of this machine, or on Dask workers, as ``settings().workers`` says.
+"""Where blocks run, by ``settings().workers``: in this process, in processes of this machine, or on Dask workers.
 
 What goes to a worker is the place of the run and ids of blocks; what comes back is a `Tally`. A worker holds one batch
 at a time, so that its death is blamed on that batch alone: Dask by itself would blame every batch that the scheduler
@@ -31,7 +31,7 @@ DEATHS = 2
 """Workers that a batch may end before its blocks are tried each by itself; one more ends the block."""
 
 RETRIES = 2
-"""Times that a whole batch is tried again after an error that may go away."""
+"""Times that a whole batch is retried after an error that may go away."""
 
 
 @dataclass
@@ -142,7 +142,7 @@ def _drive(pool: WorkerPool, store: RunStore, batches: Iterator[_Batch], progres
                 if part.deaths > DEATHS:
                     tallies.append(_quarantine(store, part.ids[0], result, progress))
             elif isinstance(result, TransientError) and part.tries < RETRIES:
-                log.warning("a batch is tried again: %s", result)
+                log.warning("retrying a batch: %s", result)
                 queue.append(_Batch(part.ids, part.deaths, part.tries + 1))
             elif isinstance(result, BaseException):
                 raise result
@@ -159,7 +159,7 @@ def _drive(pool: WorkerPool, store: RunStore, batches: Iterator[_Batch], progres
 def _again(part: _Batch, death: WorkerDied) -> list[_Batch]:
     """What to try again of a batch whose worker died; its done blocks are skipped then."""
     part.deaths += 1
-    log.warning("a worker is gone with %d blocks (%s): the process %s", len(part.ids), part.ids[0], death.reason)
+    log.warning("lost a worker with %d blocks (%s): the process %s", len(part.ids), part.ids[0], death.reason)
     if part.deaths > DEATHS:
         return []
     if part.deaths < DEATHS:

@@ -24,10 +24,10 @@ BatchResult = tuple[Hashable, "Tally | WorkerDied | BaseException"]
 
 
 class WorkerPool(Protocol):
-    """Workers by name. As a context manager it lets them finish; left by an exception it stops them in order."""
+    """Workers by name. As a context manager it lets them finish; left by an exception it stops them cleanly."""
 
     def idle(self) -> Sequence[Hashable]:
-        """Workers that could take a batch now. Raises TransientError when there have been none for too long."""
+        """Workers that could take a batch now. Raises TransientError if there have been none for too long."""
         ...
 
     def submit(self, worker: Hashable, ids: Sequence[str]) -> None:

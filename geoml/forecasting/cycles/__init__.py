@@ -1,1 +1,1 @@
-"""Forecasts again and again: which cycles are due, each as a run of its own, and what came true of them."""
+"""Repeated forecasts: which cycles are due, each as a separate run, and their verification."""

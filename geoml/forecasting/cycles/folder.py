@@ -55,7 +55,7 @@ class Cycle:
         return cls(moment, int(found[2] or 1))
 
     def within(self, out: Path) -> Path:
-        """Its folder. Raises DataError where a folder on the way is a link."""
+        """Its folder. Raises DataError if a folder on the way is a link."""
         return within(out, f"{CYCLES}/{self.name}/{STATE}").parent
 
 
@@ -67,7 +67,7 @@ def begun(out: Path) -> list[Cycle]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none that can be read."""
+    """A JSON object; empty if there is none that can be read."""
     try:
         found = json.loads(read_small(path) or b"{}")
     except (ValueError, RecursionError, DataError):
@@ -76,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def issued(out: Path, cycle: Cycle) -> dict[str, Any] | None:
-    """What ``run.json`` says of an issued cycle; None of one that is not."""
+    """Contents of ``run.json`` of an issued cycle; None of one that is not."""
     found = read_json(cycle.within(out) / "run.json").get(SECTION)
     return found if isinstance(found, dict) and {"values_sha256", "leads"} <= found.keys() else None
 
@@ -97,14 +97,14 @@ def claim_cycles(recipe: CycleRecipe, out: str | Path) -> tuple[Path, dict[str, 
         raise InputError(f"out: {out} is a bucket; cycles keep the steps of their grids beside them, expected a folder")
     folder = claim(out, STATE).local
     if (folder / STATE / "plan.json").is_file():
-        raise InputError(f"out: {folder} holds a single run; expected an empty folder or one of earlier cycles")
+        raise InputError(f"out: {folder} contains a single run; expected an empty folder or one of earlier cycles")
     record = read_json(folder / RECORD)
     if not record and begun(folder):
         raise DataError(f"{folder / RECORD}: cannot be read, and there are cycles; expected what geoml cycles wrote")
     before = record.get("recipe")
     if before is not None and before != recipe.same:
         other = differences(before, recipe, ("block_size", "since", "until", "reissue", "max_age"))
-        raise InputError(f"out: {folder} holds cycles of another recipe: {other}; expected another folder")
+        raise InputError(f"out: {folder} contains cycles of a different recipe: {other}; expected another folder")
     return folder, record
 
 
@@ -116,7 +116,7 @@ def write_record(recipe: CycleRecipe, out: Path, sha256: str, since: dt.datetime
 
 
 def read_hashes(out: Path) -> dict[str, list[str]]:
-    """Empty where there is none that can be read: then all is read again."""
+    """Empty if there is none that can be read: then all is read again."""
     try:
         return {k: [str(v[0]), str(v[1])] for k, v in read_json(out / HASHES).items()}
     except (LookupError, TypeError):

@@ -30,7 +30,7 @@ Predict = Callable[[PredictRecipe, str], Any]
 
 
 def issue(recipe: CycleRecipe, look: CycleLook, cycle: Cycle, predict: Predict) -> dict[str, Any] | None:
-    """Issue a cycle that is due; what its ``run.json`` says of it. None where that failed, which ``look`` notes: the
+    """Issue a cycle that is due; what its ``run.json`` says of it. None if that failed, which ``look`` notes: the
     other cycles go on."""
     try:
         leads = _table(recipe, look, cycle) if recipe.cube is None else _grid(recipe, look, cycle, predict)
@@ -47,7 +47,7 @@ def issue(recipe: CycleRecipe, look: CycleLook, cycle: Cycle, predict: Predict) 
 
 
 def _grid(recipe: CycleRecipe, look: CycleLook, cycle: Cycle, predict: Predict) -> dict[str, str]:
-    """The valid time of each lead. Raises TransientError where the steps changed since the look."""
+    """The valid time of each lead. Raises TransientError if the steps changed since the look."""
     from geoml.engine.packages import cards
     from geoml.forecasting.grids.run import PACKAGE, prepared
     from geoml.io.cards.forecast import ForecastTerms, spelled

@@ -35,7 +35,7 @@ class Used(Protocol):
     longest: dt.timedelta
     """Lead."""
     sha256: str
-    """Of the model's weights; empty where it has none."""
+    """Of the model's weights; empty if it has none."""
 
     def number(self, time: dt.datetime) -> int:
         """Of a step. Raises InputError between steps."""
@@ -46,7 +46,7 @@ class Used(Protocol):
         ...
 
     def at(self, time: dt.datetime) -> str | None:
-        """Hash of the values of a step; None where it is not there."""
+        """Hash of the values of a step; None if it is not there."""
         ...
 
     def missing(self, reference: dt.datetime) -> list[dt.datetime]:
@@ -126,7 +126,9 @@ def look(recipe: CycleRecipe, out: str | Path) -> CycleLook:
     back = StepDuration.parse(recipe.reissue, "reissue")
     used = _read(recipe, folder, now, last, back)
     if record and record["sha256"] != used.sha256:
-        raise InputError(f"out: {folder} holds cycles of other weights of {recipe.model}; expected another folder")
+        raise InputError(
+            f"out: {folder} contains cycles with different weights of {recipe.model}; expected another folder"
+        )
     newest, age = used.newest, now - used.newest
     if recipe.max_age is not None and newest < StepDuration.parse(recipe.max_age, "max_age").before(now):
         left = listed((f"{name}: {why}" for name, why in used.left_out.items()), "nothing", joined="; ")
@@ -167,7 +169,7 @@ def _read(recipe: CycleRecipe, out: Path, now: dt.datetime, last: dt.datetime | 
 
 
 def _every(recipe: CycleRecipe, used: Used) -> int:
-    """Steps from one reference time to the next. Raises InputError for a duration that is no whole number of them."""
+    """Steps from one reference time to the next. Raises InputError if they do not divide evenly."""
     if recipe.every is None:
         return 1
     early = StepDuration.parse(recipe.every, "every").before(used.newest)

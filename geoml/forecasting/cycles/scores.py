@@ -1,4 +1,4 @@
-"""What came true of all cycles, as one table beside them: a row for each issue and lead whose step has come."""
+"""Verification of all cycles, in one table: a row for each issue and lead whose step is known."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEANS = ("mae", "crps", "cover50", "cover80", "cover90")
 def verify_cycles(recipe: CycleRecipe, look: CycleLook) -> None:
     """Verify the issues of which a step has come, or was corrected, since the last look; ``look`` counts the new rows.
 
-    The table says of each row what it was held against, so that nothing is done twice. ``look`` notes what fails.
+    The table says of each row what it was compared with, so that nothing is done twice. ``look`` notes what fails.
     """
     path, first = within(look.out, VERIFICATION), look.first - look.used.longest
     table = read_running(path)
@@ -56,7 +56,7 @@ def verify_cycles(recipe: CycleRecipe, look: CycleLook) -> None:
 def _due(
     recipe: CycleRecipe, look: CycleLook, cycle: Cycle, leads: Mapping[str, str], rows: Mapping[Key, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The rows of the leads whose step is not the one that they were held against."""
+    """The rows of the leads whose step is not the one that they were compared with."""
     truth = {lead: look.used.at(instant(valid)) for lead, valid in leads.items()}
     due = {
         lead: hashed
@@ -110,7 +110,7 @@ def summary(out: Path) -> list[dict[str, Any]]:
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
-    """Weighted by values; None where one of the rows does not know it: it would be one of other cycles."""
+    """Weighted by values; None if one of the rows does not know it: it would be one of other cycles."""
     if any(row.get(key) is None for row in rows):
         return None
     return float(sum(row["n"] * row[key] for row in rows) / sum(row["n"] for row in rows))

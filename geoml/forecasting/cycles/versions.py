@@ -21,7 +21,7 @@ GEOJSON, JSON = "application/geo+json", "application/json"
 def write_version(run: Path, version: int, predecessor: Path | None = None, successor: Path | None = None) -> None:
     """Say the version of a run in its items, their table and its collection; with a ``successor`` it is deprecated.
 
-    The runs are folders beside each other. Saying it again changes nothing. Raises DataError when it cannot be written.
+    The runs are folders beside each other. Saying it again changes nothing. Raises DataError if it cannot be written.
     """
     others = {"predecessor-version": predecessor, "successor-version": successor}
     items = []

@@ -75,7 +75,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
     """Train by the recipe and write a package to ``out``; one that was stopped goes on.
 
     Raises InputError for a recipe that does not fit its cube, NothingFound without a reference time to train on,
-    DataError for a cube that cannot be read, ModelError when the loss is not finite.
+    DataError for a cube that cannot be read, ModelError if the loss is not finite.
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)
@@ -99,7 +99,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> M
 
 
 def terms_of(recipe: ForecastRecipe, cube: Cube) -> ForecastTerms:
-    """What the card says of the forecast. Raises InputError for leads that are no steps, and too small a gap."""
+    """What the card says of the forecast. Raises InputError for leads that are not steps, and too small a gap."""
     source, step = source_of(recipe), StepDuration.parse(cube.spec.step)
     numbers = lead_steps(recipe.leads, step)
     if source.latest:  # what is forecast is of one part alone, whatever was known before

@@ -35,7 +35,7 @@ class CubeFrames:
         self.shape = cube.shape
 
     def read(self, number: int) -> NDArray[np.float32] | None:
-        """(y, x) of a step; None where it is missing. Raises what `Cube.read` raises."""
+        """(y, x) of a step; None if it is missing. Raises what `Cube.read` raises."""
         step = self._at.get(number)
         return None if step is None else self.cube.read(step)
 

@@ -1,4 +1,4 @@
-"""Make ready what a run over blocks needs to forecast a grid: a catalog of the steps, a package, and the run's recipe.
+"""Prepare a run over blocks that forecasts a grid: a catalog of the steps, a package, and the run's recipe.
 
 Steps after the reference time are not opened. Both lie in the folder of the run, so that it can be repeated when the
 service that gave the data has deleted them.
@@ -53,7 +53,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path, opener: Opener = open_cu
     """The recipe of the run in ``out``, whose folder has its catalog and its package then.
 
     Raises InputError for a reference time in the future or between steps, a lead that the model does not have, a cube
-    that does not fit it and a folder with the forecast of another recipe; NothingFound where nothing is known at the
+    that does not fit it and a folder with the forecast of another recipe; NothingFound if nothing is known at the
     reference time; and what reading raises.
     """
     reference = reference_asked(asked)
@@ -83,7 +83,7 @@ def prepared(asked: ForecastRunRecipe, out: str | Path, opener: Opener = open_cu
 
 
 def reference_asked(asked: ForecastRunRecipe) -> dt.datetime:
-    """The reference time in UTC. Raises InputError for text that is none, and for one in the future."""
+    """The reference time in UTC. Raises InputError for invalid text, and for one in the future."""
     found = utc(asked.reference_time, "reference-time")
     if found > dt.datetime.now(dt.UTC):
         raise InputError(f"reference-time: {found:%FT%TZ} is in the future; expected now or earlier")
@@ -91,12 +91,12 @@ def reference_asked(asked: ForecastRunRecipe) -> dt.datetime:
 
 
 def _check_same(asked: ForecastRunRecipe, folder: Path) -> None:
-    """Raise InputError where blocks of another forecast are done."""
+    """Raise InputError if blocks of another forecast are done."""
     before = read_small(folder / ASKED)
     if before is None or not any((folder.parent / "items").glob("*.json")):
         return
     if changes := differences(json.loads(before), asked, ("block_size",)):
-        raise InputError(f"out: {folder.parent} holds another forecast: {changes}; expected an empty folder")
+        raise InputError(f"out: {folder.parent} contains a different forecast: {changes}; expected an empty folder")
 
 
 def block_size(asked: int, cube: Cube, bands: int) -> int:

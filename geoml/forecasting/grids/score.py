@@ -96,7 +96,7 @@ def score(model: str | Path, recipe: ForecastRecipe, split: str, maps: Path | No
 
 
 def climatology_of(folder: Path, terms: ForecastTerms) -> Floats | None:
-    """(feature, y, x) of a package; None where it has none. Raises ModelError for a file that is not the card's."""
+    """(feature, y, x) of a package; None if it has none. Raises ModelError for a file that is not the card's."""
     if terms.background is None:
         return None
     path = within(folder, terms.background.file)

@@ -34,7 +34,7 @@ class Frames(Protocol):
     shape: tuple[int, int]
 
     def read(self, number: int) -> Floats | None:
-        """(y, x) of a step; None where it is missing. Raises DataError for one that cannot be read."""
+        """(y, x) of a step; None if it is missing. Raises DataError for one that cannot be read."""
         ...
 
     def seconds_of(self, number: int) -> int:
@@ -91,7 +91,7 @@ class SeenCube:
         return range(at - self.terms.history + 1, at + 1)
 
     def motion(self, at: int) -> MotionField | None:
-        """Of the history up to a step; None where no two neighbours are known."""
+        """Of the history up to a step; None if no two neighbours are known."""
         if at not in self._motions:
             try:
                 self._motions[at] = fit_motion(np.stack([self.frame(n) for n in self.history(at)]), self.terms.faint)

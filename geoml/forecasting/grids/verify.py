@@ -1,4 +1,4 @@
-"""What came true of a forecast on a grid: its COGs against the steps of the cube that have come since."""
+"""Verification of a forecast on a grid: its COGs compared with the later steps of the cube."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def verified(run: Path, cube: str | None = None, opener: Callable[..., Cube] = o
     Beside it stand the simple methods of `geoml.forecasting.grids.score.simple`, of fields of more than `PIXELS`
     persistence alone.
 
-    Raises InputError for a folder that is no run of a forecast, DataError for files that cannot be read.
+    Raises InputError for a folder that is not a run of a forecast, DataError for files that cannot be read.
     """
     asked = parse(ForecastRunRecipe, json.loads(read_small(run / STATE / ASKED) or b"{}"), str(run))
     card = cards.read_in(run / STATE / PACKAGE, MapCard)
@@ -77,7 +77,7 @@ def verified(run: Path, cube: str | None = None, opener: Callable[..., Cube] = o
 def _simple(
     package: Path, card: MapCard, terms: ForecastTerms, frames: CubeFrames, now: int
 ) -> dict[str, Sequence[Floats] | None]:
-    """By method (lead)(1, y, x) in the unit; None where what it is made of is not known."""
+    """By method (lead)(1, y, x) in the unit; None if what it is made of is not known."""
     seen = SeenCube(frames, terms, card.bands[0].mean, card.bands[0].std)
     if frames.step(now) is None and not terms.latest:
         return {"persistence": None}

@@ -49,7 +49,7 @@ def fit(recipe: ForecastRecipe, out: Path, on_epoch: OnEpoch | None = None) -> F
     """Train by the recipe and write a package to ``out``; one that was stopped goes on.
 
     Raises InputError for a recipe that does not fit its table, NothingFound without a window to train on, DataError for
-    a table that cannot be used, ModelError when the loss is not finite.
+    a table that cannot be used, ModelError if the loss is not finite.
     """
     out = Path(out)
     claim = FolderClaim(out, recipe, recipe.hash)

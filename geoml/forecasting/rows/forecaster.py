@@ -144,7 +144,7 @@ class TableForecaster(nn.Module):
             out.append(found.unflatten(1, (-1, levels))[:, :, :, 0].permute(0, 3, 1, 2).double().numpy())
         answer = np.concatenate([np.empty((0, len(self.card.places), len(self.steps), levels)), *out])
         if not np.isfinite(answer).all():
-            raise ModelError(f"{self.card.name}: what the network says is not finite")
+            raise ModelError(f"{self.card.name}: the output of the network is not finite")
         return answer
 
     def season(self, windows: SeriesWindows, at: Numbers) -> NDArray[np.int64]:

@@ -61,7 +61,7 @@ def run(asked: ForecastRunRecipe, out: str | Path, version: int = 1) -> dict[str
     """Write a forecast to the folder ``out``; what its ``run.json`` says. ``version`` goes to its rows.
 
     Raises InputError for a reference time in the future or between steps, leads that the model does not have,
-    covariates that end before the longest lead, or a folder with other files; NothingFound where nothing is known at
+    covariates that end before the longest lead, or a folder with other files; NothingFound if nothing is known at
     the reference time; and what reading the table and the package raises.
     """
     folder = _claim(out)
@@ -212,7 +212,7 @@ def _model(
 
 
 def _ahead(path: Path, card: ForecastCard, places: PlaceTable, panel: TimePanel) -> Floats | None:
-    """What the table says of the leads, of variables that are known in advance. Raises InputError where it is short."""
+    """What the table says of the leads, of variables that are known in advance. Raises InputError if it is short."""
     if not card.table.ahead:
         return None
     last = int(panel.numbers[-1]) + card.steps[-1]
@@ -237,7 +237,7 @@ def _claim(out: str | Path) -> Path:
     if folder.is_file():
         raise InputError(f"out: {folder} is a file; expected a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).is_file():
-        raise InputError(f"out: {folder} holds other files; expected an empty folder or one of an earlier run")
+        raise InputError(f"out: {folder} contains other files; expected an empty folder or one of an earlier run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:

@@ -47,7 +47,7 @@ def layout_of(asked: ForecastFrom, path: Path) -> TableLayout:
     else:
         variable = asked.variable
     if asked.step is None:
-        raise InputError(f"step: say that of {path}, as PT1H, P1D or P1Y")
+        raise InputError(f"step: not given for {path}; expected such as PT1H, P1D or P1Y")
     given = {"id": ids, "time": times, "zone": asked.zone, "label": asked.label}
     columns = [{"column": variable, "unit": asked.unit}]
     return parse(TableLayout, {**given, "step": asked.step, "variables": columns}, "forecast")
@@ -68,7 +68,7 @@ def simple_model(
 ) -> tuple[TableForecaster, ForecastCard, PlaceTable]:
     """A model fitted on what is known at the reference time, its card and its places.
 
-    Raises InputError where columns have to be said, NothingFound for too short a table, and what `read_panel` raises.
+    Raises InputError if columns have to be said, NothingFound for too short a table, and what `read_panel` raises.
     """
     if not asked.leads:
         raise InputError(f"leads: none; {asked.model} has no package that says them, expected such as PT1H,PT3H")

@@ -31,12 +31,12 @@ from geoml.recipe import parse
 def verified(run: Path, table: str | None = None) -> list[dict[str, Any]]:
     """A row of each lead; ``observed`` of ``rows.parquet`` is filled in. ``table`` is where the values lie now.
 
-    Raises InputError for a folder that is no forecast of a table, DataError for rows that cannot be read, and what
+    Raises InputError for a folder that is not a forecast of a table, DataError for rows that cannot be read, and what
     reading the table raises.
     """
     record = json.loads(read_small(run / RECORD) or b"{}")
     if record.get("kind") != "forecast":
-        raise InputError(f"run: {run} holds no forecast; expected a folder that geoml forecast wrote")
+        raise InputError(f"run: {run} contains no forecast; expected a folder that geoml forecast wrote")
     asked = parse(ForecastRunRecipe, record["recipe"], str(run))
     try:
         rows = pq.read_table(run / ROWS)

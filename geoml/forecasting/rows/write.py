@@ -33,7 +33,7 @@ def schema_of(levels: Sequence[float]) -> pa.Schema:
 
 
 def quantile_name(level: float) -> str:
-    """``q05`` of 0.05; what is no whole percent has more digits, ``q2.5`` of 0.025."""
+    """``q05`` of 0.05; what is not a whole percent has more digits, ``q2.5`` of 0.025."""
     percent = round(100 * level, 6)
     return f"q{percent:02.0f}" if percent == int(percent) else f"q{percent:g}"
 
@@ -45,7 +45,7 @@ def write_rows(
 ) -> pa.Table:  # fmt: skip
     """Write the rows of the places that are ``answered`` (by number); the table as written.
 
-    Raises DataError where nothing can be written.
+    Raises DataError if nothing can be written.
     """
     order = sorted(answered, key=lambda k: places.ids[k])
     count, ahead = len(order), len(leads)

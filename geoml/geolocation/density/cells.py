@@ -106,7 +106,7 @@ class Cells:
 def build(lon: ArrayLike, lat: ArrayLike, most: int = 1000, least: int = 1, depth: int = 10) -> Cells:
     """The cells of (N,) training places, in the order of their ids; see the module.
 
-    Raises InputError for what is no place, or when every cell has fewer than ``least`` places.
+    Raises InputError for what is not a place, or when every cell has fewer than ``least`` places.
     """
     x, y = sphere.check(lon, lat)
     west, south, east, north = (np.full(len(x), edge) for edge in WORLD)

@@ -43,7 +43,7 @@ GEOSCORE_KM = 1492.7
 @dataclass(frozen=True, eq=False)
 class Density:
     """Mixtures of N pictures: ``weight`` (N, K) whose rows sum to 1; ``xyz`` (N, K, 3) or, shared by all, (K, 3) unit
-    vectors; ``kappa`` (N, K) or (K,), at least 0. Raises InputError for shapes that do not fit and what is no number.
+    vectors; ``kappa`` (N, K) or (K,), at least 0. Raises InputError for shapes that do not fit or non-finite values.
     """
 
     weight: Floats
@@ -163,7 +163,7 @@ class Density:
     def with_prior(self, log_prior: Callable[[Floats, Floats], Floats]) -> Density:
         """Weights times a prior: ``log_prior(lon, lat)`` gives, for arrays of centres, its log up to a constant.
 
-        The prior is taken as constant over a component. Raises InputError where it leaves a picture no place at all.
+        The prior is taken as constant over a component. Raises InputError if it leaves a picture no place at all.
         """
         prior = np.asarray(log_prior(*sphere.to_lonlat(self.xyz)), np.float64)
         with np.errstate(divide="ignore"):

@@ -45,7 +45,7 @@ class Heights:
 def read(path: str | Path) -> Heights:
     """Read a GeoTIFF of heights in metres, in degrees and north up, made coarser where it is fine.
 
-    Raises InputError for another file, DataError when it cannot be read.
+    Raises InputError for another file, DataError if it cannot be read.
     """
     digest = sha256(Path(path))
     try:

@@ -51,7 +51,7 @@ def geolocate(
     What a picture does is a row with its status and reason.
 
     Raises NothingFound without a picture, InputError for sources or options that make no sense, ModelError for
-    answers that are not finite, DataError when ``out`` cannot be written, TransientError when another process works
+    answers that are not finite, DataError if ``out`` cannot be written, TransientError if another process works
     on it.
     """
     recipe = recipe or LocateRecipe()

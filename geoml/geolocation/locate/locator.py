@@ -164,7 +164,7 @@ def cell_probability(density: Density, cells: Cells) -> Floats:
 def build_backbone(name: str, weights: str | None = None) -> Backbone:
     """A backbone by name, also those of pooled stages and places.
 
-    Raises InputError for a name or weights that are not known, MissingExtra where the package is not installed.
+    Raises InputError for a name or weights that are not known, MissingExtra if the package is not installed.
     """
     if name == places.NAME:
         return places.build(weights)
@@ -185,7 +185,7 @@ def save(locator: Locator, directory: str | Path, half: bool = True, int8: bool 
 def load(name_or_dir: str | Path | None = None) -> Locator:
     """Read, check and build a locator; None: the one that is installed.
 
-    Raises InputError when several are installed or none, and the errors of `geoml.engine.packages.package.load`.
+    Raises InputError if several are installed or none, and the errors of `geoml.engine.packages.package.load`.
     """
     card, path, content = weights.read(_only() if name_or_dir is None else name_or_dir, LocatorCard)
     tensors = weights.read_tensors(content, path)

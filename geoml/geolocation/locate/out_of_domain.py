@@ -12,7 +12,7 @@ from geoml.geolocation.pictures.prepare import PreparedPicture
 
 
 def reasons(locator: Locator, pictures: Sequence[PreparedPicture], features: NDArray[np.float32]) -> list[str | None]:
-    """For each of N pictures with (N, F) features why the locator is not for it; None where it may answer."""
+    """For each of N pictures with (N, F) features why the locator is not for it; None if it may answer."""
     by_pixels = locator.out_of_domain(features)
     return [_of_width(locator, picture) or why for picture, why in zip(pictures, by_pixels, strict=True)]
 

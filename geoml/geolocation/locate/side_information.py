@@ -50,7 +50,7 @@ class SideInformation:
         return out
 
     def prior(self, picture: PreparedPicture, kind: Kind) -> LogPrior | None:
-        """The log-prior of one picture; None where nothing is known of it."""
+        """The log-prior of one picture; None if nothing is known of it."""
         reference, exif = picture.reference, picture.exif
         log_priors: list[LogPrior] = []
         if "time" in self.use:

@@ -1,4 +1,4 @@
-"""Pictures that look alike: an index of features that grows by segments and is never built anew.
+"""Pictures that look alike: an index of features that grows by segments and is never built again.
 
 A folder: ``index.json`` says which backbone, ``segments/N.npy`` are unit vectors, float16 (n, F), mapped into memory
 and written before ``segments/N.parquet`` with a row for each (a segment is there when its table is);
@@ -80,7 +80,7 @@ class Index:
     def add(self, sources: Iterable[str | Path]) -> Added:
         """Add pictures, each content once; how many were ``added``, ``known`` and, by their names, ``failed``.
 
-        Raises NothingFound without a picture, TransientError when another process changes the index.
+        Raises NothingFound without a picture, TransientError if another process changes the index.
         """
         failed: dict[str, str] = {}
         added = known = 0
@@ -195,7 +195,7 @@ class Index:
         """Read the index from the disk."""
         path = self.folder / "index.json"
         if self.folder.is_dir() and not path.exists() and any(p.name != "lock.json" for p in self.folder.iterdir()):
-            raise InputError(f"index: {self.folder} holds other files; expected an index or an empty folder")
+            raise InputError(f"index: {self.folder} contains other files; expected an index or an empty folder")
         if not path.exists():
             return
         try:

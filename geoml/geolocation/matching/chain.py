@@ -67,7 +67,7 @@ def geolocate_chain(
 
     ``cache`` keeps the references. Raises the errors of `geoml.geolocation.rows.run.write`,
     InputError without a locator and anything known, for a locator of ground photos and for a search that is not
-    valid, TransientError when the catalog or a file does not answer: then run it again.
+    valid, TransientError if the catalog or a file does not answer: then run it again.
     """
     if locator is None and not recipe.has_prior:
         raise InputError("model, use, near: none given; expected a locator or a known position")

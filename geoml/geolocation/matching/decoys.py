@@ -93,7 +93,7 @@ def of_map(
     """The acceptance from ``tries`` made pictures of at most ``side`` pixels, cut anywhere in the map.
 
     Their best true candidate counts, and all their false ones with those of their mirror images.
-    Raises NothingFound where the map has too little to cut from, DataError where a kind is missing.
+    Raises NothingFound if the map has too little to cut from, DataError if a kind is missing.
     """
     options = options or MatchOptions(candidates=CANDIDATES)
     rng = np.random.default_rng(seed)
@@ -125,7 +125,7 @@ def of_map(
 
 
 def _made(reference: MapReference, side: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Matrix] | None:
-    """A picture of the map and the matrix from its pixels to the map's; None where too little is known there."""
+    """A picture of the map and the matrix from its pixels to the map's; None if too little is known there."""
     height, width = reference.geobox.shape
     scale = float(np.exp(rng.uniform(math.log(0.7), math.log(1.4))))
     angle = float(rng.uniform(0, math.tau))

@@ -1,7 +1,7 @@
 """Where a drone or aerial picture lies on a map: search, match, homography, cut out again, and how sure that is.
 
 After EarthMatch (Berton et al. 2024, https://arxiv.org/abs/2405.05422): candidates are matched, the homography says
-where to cut the reference anew, and what is left after some rounds is accepted by its inliers alone, over a threshold
+where to cut the reference again, and what is left after some rounds is accepted by its inliers alone, over a threshold
 that was chosen for a precision (`geoml.geolocation.matching.acceptance`).
 """
 
@@ -80,7 +80,7 @@ class Located:
 
     @property
     def polygon(self) -> MultiPolygon:
-        """The footprint in CRS84, split at the antimeridian. Raises InputError when there is none."""
+        """The footprint in CRS84, split at the antimeridian. Raises InputError if there is none."""
         if self.status != "ok":
             raise InputError(f"footprint: there is none, {self.reason}")
         return from_geometry(Polygon(self.footprint))
@@ -155,7 +155,7 @@ def refined(
     reference: KeypointReference,
     options: MatchOptions,
 ) -> Candidate | None:
-    """Match, fit, cut out anew, until the corners stay: the round with the most inliers; None if none is plausible."""
+    """Match, fit, cut out again, until the corners stay: the round with the most inliers; None if none is plausible."""
     best: Candidate | None = None
     for _ in range(1 if reference.fixed else options.rounds):
         patch = reference.patch_at(hypothesis, shape)

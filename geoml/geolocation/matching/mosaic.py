@@ -185,7 +185,7 @@ def index(
     equal-area plane about them. The key holds the SHA-256 of local files, of remote ones their href, grid and overview.
 
     Raises InputError, DataError and TransientError as `geoml.io.cog.read.read`, DataError for a damaged index, a CRS
-    without a place on Earth and files that lie too far apart for one plane, NothingFound where no keypoint is.
+    without a place on Earth and files that lie too far apart for one plane, NothingFound if no keypoint is.
     """
     if not hrefs or cell < 64 or most < 1 or not scales or not all(1 <= s < math.inf for s in scales):
         raise InputError("hrefs, cell, most, scales: expected files, 64 pixels or more, 1 or more, 1.0 or more")

@@ -35,7 +35,7 @@ class Tie:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameNetwork:
-    """``matrices[k]`` (3, 3) takes pixels of picture k to metres (x east, y north), None where it could not be placed.
+    """``matrices[k]`` (3, 3) takes pixels of picture k to metres (x east, y north), None if it could not be placed.
 
     ``residual`` (K,) metres between each middle and its position, NaN where it has no matrix.
     """

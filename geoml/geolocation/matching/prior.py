@@ -27,7 +27,7 @@ LIMIT = math.sqrt(-2 * math.log(1 - SEARCHED))
 class Prior:
     """``lon``, ``lat`` in degrees; ``sigma`` metres, the standard deviation in all directions.
 
-    Raises InputError for a place that is none and a deviation that is not positive.
+    Raises InputError for an invalid place and a deviation that is not positive.
     """
 
     lon: float
@@ -36,7 +36,7 @@ class Prior:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lon) and -180 <= self.lon <= 180 and -90 <= self.lat <= 90):
-            raise InputError(f"prior: {self.lon}, {self.lat} is no place; expected lon, lat in degrees")
+            raise InputError(f"prior: {self.lon}, {self.lat} is not a place; expected lon, lat in degrees")
         if not 0 < self.sigma < math.inf:
             raise InputError(f"prior: sigma {self.sigma}; expected metres, more than 0")
 
@@ -52,7 +52,7 @@ class Prior:
 
 
 def position_of(picture: PreparedPicture, recipe: MapRecipe) -> tuple[float, float] | None:
-    """lon, lat in degrees where a picture is expected; None where nothing is known."""
+    """lon, lat in degrees where a picture is expected; None if nothing is known."""
     return (picture.position if "position" in recipe.use else None) or recipe.near
 
 

@@ -42,7 +42,7 @@ VERSION = 2
 
 @dataclass(eq=False)
 class IndexedReference:
-    """A reference in its ``folder``. ``pieces`` are the names and outlines (degrees, None where there is none) of a
+    """A reference in its ``folder``. ``pieces`` are the names and outlines (degrees, None if there is none) of a
     mosaic's files, the first counts; ``left_out`` says which frames could not be used, and why; ``chosen`` are
     acceptances by `SIDES`."""
 
@@ -61,7 +61,7 @@ class IndexedReference:
         """The acceptance of pictures with a longer side of ``side`` pixels.
 
         It is chosen once for each of `SIDES`, on pieces of the map no smaller than the picture, and kept. Raises
-        DataError and NothingFound where none can be chosen.
+        DataError and NothingFound if none can be chosen.
         """
         size = 0 if isinstance(self.index, FrameReference) else next((s for s in SIDES if s >= side), SIDE)
         if size not in self.chosen:
@@ -87,7 +87,7 @@ class IndexedReference:
         return sorted({one.threshold for one in acceptances if one is not None})
 
     def piece(self, lon: float, lat: float) -> str | None:
-        """The file of a mosaic that shows a place; None where that is not known."""
+        """The file of a mosaic that shows a place; None if that is not known."""
         point = shapely.Point(lon, lat)
         return next((name for name, outline in self.pieces if outline is not None and outline.intersects(point)), None)
 

@@ -99,7 +99,7 @@ def used(reference: Reference, recipe: MapRecipe) -> list[float | None]:
 def row(picture: PreparedPicture, pixels: Pixels, reference: IndexedReference, prior: Prior | None) -> Row:
     """The row of a picture whose reduced ``pixels`` are looked up on a reference.
 
-    Raises what reading the reference raises, DataError and NothingFound where no threshold can be chosen.
+    Raises what reading the reference raises, DataError and NothingFound if no threshold can be chosen.
     """
     acceptance = reference.acceptance(max(pixels.shape[:2]))
     located = locate(pixels, reference.index, acceptance, prior=prior, options=HOW)
@@ -134,7 +134,7 @@ def row(picture: PreparedPicture, pixels: Pixels, reference: IndexedReference, p
 
 
 def footprint(located: Located, pixels: Pixels) -> Polygon | MultiPolygon | None:
-    """What a picture shows, in degrees and split at the antimeridian; None where degrees cannot say it."""
+    """What a picture shows, in degrees and split at the antimeridian; None if degrees cannot say it."""
     height, width = pixels.shape[:2]
     along = np.arange(EDGE) / EDGE
     unit = np.concatenate([np.column_stack(side) for side in (

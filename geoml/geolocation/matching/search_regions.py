@@ -109,7 +109,7 @@ def _worth(shape: MultiPolygon, region: Region) -> float:
 def file_of(item: pystac.Item, catalog: Catalog, asset: str | None) -> BandSpec:
     """A band of the item's file to match with: of the asset by that key, else of the one that shows most.
 
-    Raises InputError naming the item's assets for a key that it lacks, DataError where no asset is a raster.
+    Raises InputError naming the item's assets for a key that it lacks, DataError if no asset is a raster.
     """
     profile = catalog.profile(item.collection_id)
     by_asset: dict[str, list[BandSpec]] = {}

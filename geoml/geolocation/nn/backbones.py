@@ -58,8 +58,8 @@ def build(name: str, weights: str | None = None) -> Backbone:
     """A backbone by name. ``weights``: None for random ones, ``imagenet``, or the path of a ``.safetensors`` file that
     holds every tensor of it under the names of its library (a whole geoml package of the same backbone fits too).
 
-    Raises InputError for a name or weights that are not known, MissingExtra where the package is not installed,
-    ModelError where the file is damaged or not of this network.
+    Raises InputError for a name or weights that are not known, MissingExtra if the package is not installed,
+    ModelError if the file is damaged or not of this network.
     """
     library, _, architecture = name.partition(":")
     if library == "timm" and architecture:
@@ -104,7 +104,7 @@ def _timm(name: str, architecture: str) -> Backbone:
     try:
         net: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
     except (RuntimeError, TypeError, ValueError) as err:
-        raise InputError(f"backbone: {name} is no network that classifies pictures ({err})") from err
+        raise InputError(f"backbone: {name} is not a network that classifies pictures ({err})") from err
     config = net.pretrained_cfg
     size = config.get("input_size", (3, 224, 224))[-1]
     features = int(getattr(net, "head_hidden_size", None) or net.num_features)

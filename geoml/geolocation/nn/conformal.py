@@ -22,7 +22,7 @@ def scores(probability: Floats, seed: int | Sequence[int] = 0) -> Floats:
 
     The mass of all likelier cells and a random share of the cell's own; one share for a picture. ``seed`` is of all
     pictures, or one for each, so that a picture's set does not depend on the others.
-    Raises InputError when rows do not sum to 1.
+    Raises InputError if rows do not sum to 1.
     """
     if probability.ndim != 2 or not np.allclose(probability.sum(1), 1.0, atol=1e-3):
         raise InputError(f"probability: shape {probability.shape}; expected rows that sum to 1")

@@ -1,7 +1,7 @@
 """Whether a picture is of the kind that a locator is for: a second head next to the one that answers.
 
-A network is as sure of what it never saw as of what it knows, so a softmax over places is no sign. The head is taught
-with pictures of other kinds (outlier exposure: Hendrycks, Mazeika, Dietterich 2019,
+A network is as confident about what it never saw as about what it knows, so a softmax over places is no indicator. The
+head is trained with pictures of other kinds (outlier exposure: Hendrycks, Mazeika, Dietterich 2019,
 https://arxiv.org/abs/1812.04606), which carries over to kinds that were not among them.
 """
 

@@ -56,7 +56,7 @@ def bootstrap(km: Floats, draws: int = 1000, seed: int = 0, level: float = 0.95)
 def macro_within(km: Floats, group: NDArray[np.int64], level: float) -> float:
     """The mean over groups (continents, coarse cells) of the share `within` a level of each; ``group`` (N,) labels.
 
-    Raises InputError when the lengths differ.
+    Raises InputError if the lengths differ.
     """
     km = _checked(km)
     if len(group) != len(km):
@@ -97,7 +97,7 @@ def risk_coverage(confidence: Floats, wrong: NDArray[np.bool_]) -> RiskCoverage:
 
 
 def threshold(confidence: Floats, right: NDArray[np.bool_], precision: float) -> float | None:
-    """The lowest confidence from which on at least this share of answers is right; None where there is no such.
+    """The lowest confidence from which on at least this share of answers is right; None if there is no such.
 
     Chosen on pictures that were neither trained on nor tested on (Geifman and El-Yaniv 2017,
     https://arxiv.org/abs/1705.08500, without their bound). All pictures of equal confidence are answered or none is.

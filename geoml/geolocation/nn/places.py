@@ -67,6 +67,6 @@ class Places(nn.Module):
 
 def build(weights: str | None = None) -> Backbone:
     """The backbone ``efficientnet-lite0-places``; ``weights``: None for random ones, which a package replaces, or
-    ``imagenet`` for those where training starts. Raises MissingExtra where their package is not installed."""
+    ``imagenet`` for those where training starts. Raises MissingExtra if their package is not installed."""
     net = Places(pretrained=weights == "imagenet", kept=True)
     return Backbone(NAME, net, net.features, SIDE, IMAGENET_MEAN, IMAGENET_STD)

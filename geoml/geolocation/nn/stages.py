@@ -49,7 +49,7 @@ class Stages(nn.Module):
 def build(weights: str | None = None) -> Backbone:
     """The backbone ``efficientnet-lite0-stages``; ``weights``: None for random ones, or ``imagenet`` from its package.
 
-    Raises MissingExtra where the package is not installed.
+    Raises MissingExtra if the package is not installed.
     """
     net = Stages()
     if weights == "imagenet":

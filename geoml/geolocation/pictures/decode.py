@@ -132,7 +132,7 @@ def read(source: str | Path | bytes, size: int | None = None, *, name: str | Non
 def load_bytes(path: str | Path, label: str) -> bytes:
     """All bytes of a regular file of at most ``MAX_BYTES``. Raises UnreadablePhoto."""
     try:
-        # a pipe would wait for a writer for ever when it is opened
+        # a pipe would wait for a writer forever when it is opened
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             kind = os.fstat(file.fileno())
             if not stat.S_ISREG(kind.st_mode):

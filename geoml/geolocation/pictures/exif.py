@@ -28,7 +28,7 @@ _STALE = dt.timedelta(minutes=3)
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """Place and time as the file says; None where it does not, or where what it says cannot be.
+    """Place and time as the file says; None if it does not, or where what it says cannot be.
 
     ``lon``, ``lat`` are degrees, ``altitude`` metres above sea level, ``time`` is UTC, ``clock`` what the camera's
     clock showed, ``offset`` hours of that clock ahead of UTC. ``problems`` are codes: ``exif_damaged``,
@@ -91,7 +91,7 @@ def _of_xmp(image: Image.Image, problems: list[str]) -> tuple[float | None, floa
 
 
 def _number(value: object) -> float:
-    """A rational as a number; NaN for a zero denominator and for what is no number."""
+    """A rational as a number; NaN for a zero denominator and for what is not a number."""
     try:
         return float(value) if isinstance(value, SupportsFloat | str | bytes) else math.nan
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):

@@ -45,7 +45,7 @@ _LABELS = ("country", "region", "sub-region", "city", "sequence")
 
 @dataclass(frozen=True, slots=True)
 class ListColumns:
-    """Names of the columns of a list; None where it has none. ``suffix`` is added to names without one."""
+    """Names of the columns of a list; None if it has none. ``suffix`` is added to names without one."""
 
     layout: str
     path: str
@@ -59,7 +59,7 @@ class ListColumns:
 
 
 def columns(names: Sequence[str], where: str) -> ListColumns:
-    """What the columns of a list are. Raises InputError when none holds paths."""
+    """What the columns of a list are. Raises InputError if none holds paths."""
     by = {n.strip().lower(): n for n in names}
 
     def first(options: Sequence[str]) -> str | None:

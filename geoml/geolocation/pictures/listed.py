@@ -16,7 +16,7 @@ from geoml.redacted import bare
 class Reference:
     """A picture of a list, a folder or a catalog.
 
-    ``id`` is unique in a run, ``href`` a path or URL; it is empty where ``refused`` says why there is none. ``lon``,
+    ``id`` is unique in a run, ``href`` a path or URL; it is empty if ``refused`` says why there is none. ``lon``,
     ``lat`` (degrees) and ``time`` (UTC) are what the list says, ``labels`` its columns country, region, sub-region,
     city and sequence (a drive, a flight, a burst), ``source`` the folder, list or item it comes from. ``by_hand``: the
     user has named this URL, which no list or item may do for a host that is not public. ``problems``:
@@ -45,7 +45,7 @@ class Reference:
         return (bare(self.href) if self.remote else self.href) or None
 
     def read_bytes(self) -> bytes:
-        """The file. Raises UnreadablePhoto (of a URL ``unreachable``, with the reason), TransientError when a server
+        """The file. Raises UnreadablePhoto (of a URL ``unreachable``, with the reason), TransientError if a server
         should be asked again."""
         if not self.remote:
             return load_bytes(self.href, self.id)

@@ -44,7 +44,7 @@ def pictures(sources: Iterable[str | Path]) -> Iterator[Reference]:
     paths or URLs from the folder of the file on, or a STAC Item, ItemCollection or stac-geoparquet file. Each picture
     comes once. Memory does not depend on the length of lists, but for the names that were given.
 
-    Raises NothingFound when there is no picture at all, InputError for a list that cannot be read, a path without a
+    Raises NothingFound if there is no picture at all, InputError for a list that cannot be read, a path without a
     picture's suffix that does not exist, or a list without a column of paths.
     """
     seen: set[str] = set()
@@ -69,7 +69,7 @@ def pictures(sources: Iterable[str | Path]) -> Iterator[Reference]:
 def load(reference: Reference, size: int | None = None) -> photos.Photo:
     """The picture of a reference, from this machine or by its URL.
 
-    Raises UnreadablePhoto, TransientError when a server should be asked again, InputError for a reference that says why
+    Raises UnreadablePhoto, TransientError if a server should be asked again, InputError for a reference that says why
     it is refused.
     """
     if reference.refused:

@@ -36,7 +36,7 @@ class Positioned:
 def positioned(sources: Iterable[str | Path]) -> tuple[list[Positioned], list[tuple[str, str]]]:
     """The pictures of sources in their order, and (id, why) of those that are left out, which are logged too.
 
-    Raises InputError for sources that are none, NothingFound where no picture is left.
+    Raises InputError for sources that are none, NothingFound if no picture is left.
     """
     out: list[Positioned] = []
     left_out: list[tuple[str, str]] = []

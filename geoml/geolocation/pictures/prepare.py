@@ -37,7 +37,7 @@ class PreparedPicture:
     """A picture as a backbone takes it: ``rgb`` uint8 (size, size, 3), or None with a ``status`` and a ``reason``.
 
     ``status`` is empty for a picture with pixels and for one whose ``key`` is known already, which is not decoded.
-    ``sha256`` is None where not even the bytes could be read. ``problems`` are codes of
+    ``sha256`` is None if not even the bytes could be read. ``problems`` are codes of
     `geoml.geolocation.pictures.decode`, `geoml.geolocation.pictures.exif` and the list, ``width_km`` is how wide the
     ground of the square is by the file's own georeference. ``whole``, if it was wanted, is the picture as it is,
     its longer side reduced, and ``shape`` its (height, width) before that.

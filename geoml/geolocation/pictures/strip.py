@@ -45,11 +45,11 @@ def strip(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Stri
     """Write a copy of ``path`` to ``out`` without EXIF, XMP, IPTC, GPS, comments, thumbnails or appended files.
 
     The ICC profile is kept. An upright JPEG keeps its compressed pixels as they are; a turned one is brought upright
-    and compressed again with quality 95, other formats are written anew without loss. Of several frames the first is
+    and compressed again with quality 95, other formats are written again without loss. Of several frames the first is
     kept.
 
-    Raises InputError when ``out`` exists (unless ``overwrite``) or its suffix is another format, UnreadablePhoto, and
-    DataError when the copy cannot be written.
+    Raises InputError if ``out`` exists (unless ``overwrite``) or its suffix is another format, UnreadablePhoto, and
+    DataError if the copy cannot be written.
     """
     source, target = Path(path), Path(out)
     if target.is_dir() or (target.exists() and not overwrite):

@@ -25,11 +25,11 @@ _SIDE = {"N": 1, "S": -1, "E": 1, "W": -1}
 
 
 class DamagedXmp(ValueError):
-    """A packet that is no XML, or XML with declarations of its own, which are not followed."""
+    """A packet that is not XML, or XML with declarations of its own, which are not followed."""
 
 
 def packet(info: Mapping[str | tuple[int, int], object]) -> bytes:
-    """The XMP packet among what Pillow keeps of a picture; empty where there is none."""
+    """The XMP packet among what Pillow keeps of a picture; empty if there is none."""
     data = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     if isinstance(data, tuple | list):
         data = data[0] if data else b""
@@ -37,7 +37,7 @@ def packet(info: Mapping[str | tuple[int, int], object]) -> bytes:
 
 
 def position(data: bytes) -> tuple[float, float] | None:
-    """(lon, lat) in degrees, NaN where a value is no angle; None where the packet has no position.
+    """(lon, lat) in degrees, NaN where a value is not an angle; None if the packet has no position.
 
     Raises DamagedXmp.
     """

@@ -53,7 +53,7 @@ class RowParts:
         return len(self._where)
 
     def add(self, keys: Sequence[bytes], rows: Sequence[Row]) -> None:
-        """Write a part. Raises DataError when it cannot be written."""
+        """Write a part. Raises DataError if it cannot be written."""
         number = self._last + 1
         values = [{**row, "key": key} for key, row in zip(keys, rows, strict=True)]
         with atomic(self._path(number)) as temporary:
@@ -90,8 +90,8 @@ class RowParts:
             table = pq.read_table(check_regular(path), schema=self._stored, page_checksum_verification=True)
         except (OSError, ValueError, pa.ArrowException) as err:
             if out_of_memory(err):
-                raise TransientError(f"{path}: not read, for there is no memory left") from err
-            log.warning("%s: not a whole part, its pictures are done again (%s)", path, err)
+                raise TransientError(f"{path}: not read: not enough memory") from err
+            log.warning("%s: not a complete part, its pictures are located again (%s)", path, err)
             path.unlink(missing_ok=True)
             return
         self._last = max(self._last, number)

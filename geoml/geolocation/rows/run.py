@@ -159,7 +159,7 @@ def write(
 
     ``start`` makes the run from the folder ``OUT.run``, which one process holds at a time. ``more`` are columns besides
     those of `geoml.geolocation.rows.schema`, ``packages`` those whose versions are kept. Raises NothingFound without a
-    picture, InputError for another ``out``, DataError when it cannot be written, TransientError when another process
+    picture, InputError for another ``out``, DataError if it cannot be written, TransientError if another process
     works on it, and what ``start`` and the run raise.
     """
     path, listed = parquet_path(out), [str(s) for s in sources]
@@ -176,7 +176,7 @@ def write(
 
 
 def _version(package: str) -> str | None:
-    """The version of a package; None where another one gives its module."""
+    """The version of a package; None if another one gives its module."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -200,7 +200,7 @@ def write(rows: Iterable[Row], path: Path, more: pa.Schema | None = None) -> int
     ``exif_flag`` and ``exif_error_km`` are filled in where a row leaves them out. ``more`` are further columns; the
     binary ones among them hold WKB in degrees and are declared as geometries. At most ``ROW_GROUP`` rows are held at
     once. Raises InputError for an unknown column, status or flag, a number that is not finite or a position out of
-    range, DataError when the file cannot be written.
+    range, DataError if the file cannot be written.
     """
     schema = joined(more)
     shapes = {"geometry": _Extent(), **{name: _Extent() for name in _shapes(more)}}

@@ -32,7 +32,7 @@ class Task(LocatorTask):
         """Features, a head and its calibration.
 
         Raises InputError for a recipe that does not fit itself or the folder or a split that leaks, NothingFound
-        without a picture, DataError for one that cannot be read, ModelError when the loss is not finite.
+        without a picture, DataError for one that cannot be read, ModelError if the loss is not finite.
         """
         from geoml.geolocation.training.head import fit
 

@@ -33,7 +33,7 @@ class Task(LocatorTask):
         """Pairs of dates of the sources.
 
         Raises InputError for a test that shares ground with what trains or a folder of another recipe, NothingFound for
-        dates without pictures, DataError for a broken file, ModelError when the loss is not finite, MissingExtra
+        dates without pictures, DataError for a broken file, ModelError if the loss is not finite, MissingExtra
         without weights to start from.
         """
         from geoml.geolocation.training.retrieval import fit

@@ -1,8 +1,8 @@
 """Train a locator's backbone together with its head: from pictures, not from features that were computed once.
 
-Every epoch makes its pictures anew, of places drawn by the weight of their block: cut from the world in any heading and
-any width of the recipe, a share of them in another season and light (`geoml.geolocation.training.season`), or read from
-a list and cropped (`geoml.geolocation.training.picture_sets`). So no picture comes twice. Layers that normalise by
+Every epoch makes its pictures again, of places drawn by the weight of their block: cut from the world in any heading
+and any width of the recipe, a share of them in another season and light (`geoml.geolocation.training.season`), or read
+from a list and cropped (`geoml.geolocation.training.picture_sets`). So no picture comes twice. Layers that normalise by
 batch keep the statistics of weights that were given, and learn their own in a network that starts from random ones.
 """
 
@@ -43,7 +43,7 @@ from geoml.grid import sphere
 
 @dataclass(frozen=True)
 class WorldSampler(PictureSampler):
-    """Crops of worlds that are cut anew in every epoch.
+    """Crops of worlds that are cut again in every epoch.
 
     ``season_share`` of the pictures show another season and light than the world picture does.
     """

@@ -30,8 +30,8 @@ def fit(
     """The head in eval mode, from (N, F) features of pictures that the locator is for and those of each other kind.
 
     Half of what it sees is inside, and of the other half every kind has its share. Goes on with the state in
-    ``folder``. Raises ModelError when the loss is not finite or the state is damaged, InputError for a batch too small
-    for the processes, DataError when the state cannot be written, TransientError for a process that was killed.
+    ``folder``. Raises ModelError if the loss is not finite or the state is damaged, InputError for a batch too small
+    for the processes, DataError if the state cannot be written, TransientError for a process that was killed.
     """
     torch.manual_seed(seed)
     x = torch.from_numpy(np.concatenate([inside, *outliers.values()]).astype(np.float32))

@@ -53,7 +53,7 @@ def fit(
     Features are cached in ``cache``, a folder of the machine's scratch by default. With ``training.backbone`` the
     backbone learns first, see `geoml.geolocation.training.backbone`; a run that was stopped goes on after its last
     epoch. Raises InputError for a recipe that does not fit itself or the folder or a split that leaks, DataError for a
-    picture that cannot be read, ModelError when the loss is not finite.
+    picture that cannot be read, ModelError if the loss is not finite.
     """
     claim = FolderClaim(Path(out), recipe, recipe.hash)
     claim.check()
@@ -116,7 +116,7 @@ def score(model: str | Path, recipe: GeoRecipe, cache: str | Path | None = None)
     """Scores of a package on every test set of a recipe, by its name, as plain JSON values; ``baseline`` of each is
     what doing nothing scores.
 
-    Raises InputError when the recipe is for pictures of another kind or width, and as `fit`.
+    Raises InputError if the recipe is for pictures of another kind or width, and as `fit`.
     """
     package = locator.load(model)
     card = package.card
@@ -213,8 +213,8 @@ def train_head(
 ) -> DensityHead:
     """A head of ``geoml/geolocation/heads`` in eval mode, trained on (N, F) features; the same for the same seed.
 
-    Goes on with the state in ``folder``. Raises ModelError when the loss is not finite or the state is damaged,
-    InputError for a batch too small for the processes, DataError when the state cannot be written, TransientError for
+    Goes on with the state in ``folder``. Raises ModelError if the loss is not finite or the state is damaged,
+    InputError for a batch too small for the processes, DataError if the state cannot be written, TransientError for
     a process that was killed.
     """
     torch.manual_seed(seed)

@@ -34,7 +34,7 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True)
 class Material:
     """What outliers are cut from: the world, where land is, other maps of the world, scenes (H, W, 3) uint8 of ground
-    nearby, and the ``width_km`` and latitudes of pictures that are no outliers."""
+    nearby, and the ``width_km`` and latitudes of pictures that are not outliers."""
 
     world: World
     land: NDArray[np.bool_]

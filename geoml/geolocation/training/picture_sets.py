@@ -95,7 +95,7 @@ def prepare(
     """Features of every set, read from the cache where they are there; validation and tests are seen by ``answering``
     if that is given.
 
-    Raises InputError for too few pictures or a leak, NothingFound where none is left, DataError for one that cannot be
+    Raises InputError for too few pictures or a leak, NothingFound if none is left, DataError for one that cannot be
     read, ModelError for features that are not finite.
     """
     sets, views, answering = choose(recipe), recipe.views, answering or extractor
@@ -115,7 +115,7 @@ def tests(
 ) -> tuple[dict[str, FeatureSet], NDArray[np.float64]]:
     """Features of the test sets alone, by name, and the places (N, 2) of training.
 
-    Raises InputError for too few pictures or a leak, NothingFound where none is left, DataError for one that cannot be
+    Raises InputError for too few pictures or a leak, NothingFound if none is left, DataError for one that cannot be
     read, ModelError for features that are not finite.
     """
     sets = choose(recipe)
@@ -124,7 +124,7 @@ def tests(
 
 @dataclass(frozen=True)
 class ListSampler(PictureSampler):
-    """Pictures that are read, cropped and lit anew in every epoch, see
+    """Pictures that are read, cropped and lit again in every epoch, see
     `geoml.geolocation.training.crop_augmentation`."""
 
     placed: tuple[Positioned, ...]
@@ -145,7 +145,7 @@ def sampler(recipe: GeoRecipe, size: int) -> ListSampler:
 def read(picture: Positioned, size: int) -> Pixels:
     """(size, size, 3) uint8 of the middle of a picture.
 
-    Raises UnreadablePhoto, InputError for a reference that is refused, TransientError when a server should be asked
+    Raises UnreadablePhoto, InputError for a reference that is refused, TransientError if a server should be asked
     again.
     """
     return square(photo_lists.load(picture.reference, size).rgb, size)

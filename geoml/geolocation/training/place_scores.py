@@ -114,7 +114,7 @@ class PlaceScores:
 def constant_baselines(train: Floats, lon: Floats, lat: Floats) -> dict[str, dict[str, float]]:
     """What doing nothing scores: one answer to all pictures at ``lon``, ``lat`` (N,), whatever they show.
 
-    By name: the mean direction of the training places (N, 2), lon first, and that of those in the commonest of their
+    By name: the mean direction of the training places (N, 2), lon first, and that of those in the most common of their
     blocks of 10 degrees. Scores as `geoml.geolocation.nn.geoscores.summary` has them.
     """
     _, block, count = np.unique(balance.coarse(*train.T), return_inverse=True, return_counts=True)

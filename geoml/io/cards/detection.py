@@ -1,4 +1,4 @@
-"""What a card says of a detector beside its scores: thresholds, what a score is worth, how it counts, which sizes.
+"""The record of a detector in a card, besides its scores: thresholds, calibration, counts, sizes.
 
 All of it was learnt on the training and validation splits, and nothing on what is held out.
 """
@@ -69,7 +69,7 @@ class FoundClass(_Record):
 
     @property
     def precision(self) -> float | None:
-        """From the threshold on; None where nothing was found."""
+        """From the threshold on; None if nothing was found."""
         return self.hits / self.found if self.found else None
 
     @property

@@ -1,4 +1,4 @@
-"""What a model saw in training, as its card keeps it, and what is said of a run that is unlike it."""
+"""What a model saw in training, as recorded in its card, and the verdict on a run that is unlike it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def describe(domain: Mapping[str, Any] | None) -> str:
 
 
 def described(run: Mapping[str, Any]) -> str:
-    """As `describe`, of what ``run.json`` says; "" where its model learnt nothing that data could be unlike."""
+    """As `describe`, of the contents of ``run.json``; "" where its model learnt nothing that data could be unlike."""
     return describe(run.get("domain")) if run.get("model", {}).get("learnt", True) else ""
 
 

@@ -1,4 +1,4 @@
-"""What a card says of its network in integers of eight bits: the ranges of its values, and what it loses by them."""
+"""The record of int8 in a card: the ranges of the network's values, and the loss by quantisation."""
 
 from __future__ import annotations
 

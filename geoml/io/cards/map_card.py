@@ -51,7 +51,7 @@ SIDES = ("before", "after")
 
 
 def usual_overlap(chip_size: int) -> int:
-    """Pixels shared by chips that are blended where nobody says how many: of small chips a quarter."""
+    """Pixels shared by blended chips, if not given; for small chips a quarter."""
     return min(64, chip_size // 4)
 
 
@@ -184,7 +184,7 @@ class MapCard(ModelCard):
     def chip_grid(self, join: str = "auto") -> ChipGrid:
         """The lattice of the model's chips: ``exact`` (halo and core), ``blend`` (window), ``auto`` prefers exact.
 
-        Raises InputError when exact joining is asked of a model that sees its whole chip, or has a radius by tolerance.
+        Raises InputError if exact joining is asked of a model that sees its whole chip, or has a radius by tolerance.
         """
         if join not in ("auto", "exact", "blend"):
             raise InputError(f"join: {join!r}; expected auto, exact or blend")

@@ -1,4 +1,4 @@
-"""What a card says of a radius by tolerance: how many pixels get another class by it, as measured."""
+"""The record of a radius by tolerance in a card: the measured share of pixels that get another class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a back end has to know of a network, whatever kind of card its package has."""
+"""What a back end must know about a network, whatever kind of card its package has."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ REDUCED, MASK = 1, 4
 
 
 def mask_overviews(read: Bytes) -> int:
-    """How many overviews of the file have a mask of their own; 0 for what is no TIFF.
+    """How many overviews of the file have a mask of their own; 0 for what is not a TIFF.
 
     TIFF 6.0, NewSubfileType: bit 0 a reduced resolution, bit 2 a transparency mask; BigTIFF has wider fields.
     """

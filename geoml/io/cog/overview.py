@@ -66,7 +66,7 @@ def _mode(quad: list[NDArray[np.number]], valid: list[NDArray[np.bool_]] | None)
         second = lone & ((b == c) | (b == d))
         third = lone & ~second & (c == d)
     else:
-        va, vb, vc, _ = valid  # a pair of nodata is no pair
+        va, vb, vc, _ = valid  # a pair of nodata is not a pair
         lone = ~(va & ((a == b) | (a == c) | (a == d)))
         second = lone & vb & ((b == c) | (b == d))
         third = lone & ~second & vc & (c == d)

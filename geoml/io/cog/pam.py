@@ -23,7 +23,7 @@ MOST = 16 * 2**20
 
 @dataclass(frozen=True)
 class PamBand:
-    """What the file says of a band; ``nodata`` is None where it says none."""
+    """What the file says of a band; ``nodata`` is None if it says none."""
 
     nodata: float | None = None
     scale: float = 1.0

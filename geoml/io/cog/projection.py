@@ -1,4 +1,4 @@
-"""Does an item say where its file really lies? The header is the truth and the item a check of it.
+"""Whether an item gives the true place of its file. The header is authoritative; the item is a check.
 
 Where the two disagree the item's footprint, a third witness, decides: a file that lies there is used as it is, for
 wrong codes are common (HLS names southern zones for grids that count from the equator); any other is refused.

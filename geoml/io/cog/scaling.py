@@ -1,4 +1,4 @@
-"""Scale and offset of the file, which count where band, asset, item, YAML and collection say none."""
+"""Scale and offset of the file, used if band, asset, item, YAML and collection give none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of rasters that somebody has, as options of commands."""
+"""Facts about a user's rasters, as options of commands."""
 
 from __future__ import annotations
 
@@ -27,26 +27,31 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names), Spelled("B,…")]
 
 
 class SceneFields(Frozen):
-    """What is told of rasters where their files do not say it."""
+    """Facts about rasters that their files do not contain."""
 
     bands: Names = Field(
         default=(),
-        description="common names in the order of the file, - for one that is not used; by default what the file says"
-        " of its bands. As many files of one band as there are names are one scene",
+        description="common names in the order of the file, - to skip a band; by default the file's band descriptions."
+        " As many files of one band as there are names are one scene",
     )
     scale: float | None = Field(
         default=None, description="physical value = number * scale + offset; by default the file's"
     )
     offset: float | None = Field(default=None, description="see scale")
-    nodata: float | None = Field(default=None, description="beside what the files themselves say")
-    unit: Unit = Field(default=None, description="of physical values: reflectance, dB, linear power, K, DN")
+    nodata: float | None = Field(default=None, description="in addition to that of the files")
+    unit: Unit = Field(default=None, description="unit of physical values: reflectance, dB, linear power, K, DN")
 
 
 class CatalogRecipe(SceneFields):
     """What `geoml catalogs new` is asked for."""
 
-    scenes: tuple[Place, ...] = Field(min_length=1, description="GeoTIFF files or their URLs")
+    scenes: tuple[Place, ...] = Field(min_length=1, description="GeoTIFF files, folders of them, or their URLs")
     datetime: tuple[When, ...] = Field(
         default=(),
-        description="when the scenes were taken, one for all or one for each; by default what their tags or names say",
+        description="when the scenes were taken, one for all or one for each; by default from their tags or names",
+    )
+    skipped_shards: bool = Field(
+        default=False,
+        description="treat missing shards of an Earth Engine export as empty (skipEmptyTiles); by default they are"
+        " refused",
     )

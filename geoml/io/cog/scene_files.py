@@ -1,4 +1,4 @@
-"""Rasters that somebody has, as scenes: what their headers say of bands, place and time, and what had to be told.
+"""A user's rasters as scenes: bands, place and time from their headers, and from options.
 
 Headers are read and no pixel. What is not known is refused with the number of files, and where a date comes from is
 said, for it may only be that of the file.
@@ -7,37 +7,20 @@ said, for it may only be that of the file.
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import rasterio
-from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
-
 from geoml.errors import DataError, InputError
-from geoml.io.cog.scaling import band_scaling
+from geoml.io.cog.raster_file import RasterFile, header
 from geoml.io.cog.scene_fields import UNUSED, SceneFields
-from geoml.io.cog.source import using
-from geoml.io.cog.spectrum import lines_of
-from geoml.io.crs import STRETCHED, stretch
-from geoml.io.georef import placement_of
-from geoml.io.stac.bands import BandSpec
+from geoml.io.cog.shards import joined
 from geoml.io.stac.times import instant
 from geoml.io.stores.remote import is_url
-from geoml.redacted import bare, redact
+from geoml.redacted import redact
 from geoml.texts import listed
-
-COMMON = (
-    *("pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075"),
-    *("rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12"),
-)
-"""Common names of the EO extension (https://github.com/stac-extensions/eo, v2.0.0)."""
-DEGREE = 111_320.0
-"""Metres of a degree of latitude."""
 
 _DAY = re.compile(
     r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:[T_-]?([01]\d|2[0-3])"
@@ -45,40 +28,11 @@ _DAY = re.compile(
 )
 _LANDSAT = re.compile(r"L[CETMO]0?\d\d{6}((?:19|20)\d\d)([0-3]\d\d)")
 """FileScene ids from before Collection 1: path, row, year and day of the year."""
-_ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime")
+_ACQUIRED = (
+    *("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime"),
+    "system:time_start",  # of Earth Engine, milliseconds since 1970
+)
 """Tags with the time that a scene was taken, in small letters."""
-
-
-@dataclass(frozen=True)
-class RasterFile:
-    """The header of a file. ``names`` and ``scaling`` are of each band, None and (1, 0) where it says nothing; a last
-    band that says what is seen (``alpha``) has no name."""
-
-    href: str
-    box: GeoBox
-    dtypes: tuple[str, ...]
-    nodata: tuple[float | None, ...]
-    scaling: tuple[tuple[float, float], ...]
-    names: tuple[str | None, ...]
-    tags: Mapping[str, str]
-    alpha: bool
-    spectral: bool
-
-    @property
-    def gsd(self) -> float:
-        """Metres of a pixel on the ground, six digits: of an oblong one the side of a square of its area."""
-        a, b, _, d, e, _ = tuple(self.box.affine)[:6]
-        x, y = math.hypot(a, d), math.hypot(b, e)
-        crs = self.box.crs
-        if crs is not None and crs.geographic:
-            middle = self.box.extent.centroid.coords[0][1]
-            x, y = x * DEGREE * math.cos(math.radians(middle)), y * DEGREE
-        elif crs is not None:
-            unit = crs.proj.axis_info[0].unit_conversion_factor if crs.proj.axis_info else 1.0
-            much = stretch(self.box)
-            unit /= much if abs(much - 1) > STRETCHED else 1.0
-            x, y = x * unit, y * unit
-        return float(f"{math.sqrt(x * y):.6g}")
 
 
 @dataclass(frozen=True)
@@ -107,17 +61,24 @@ class FileScene:
 
 
 def scenes_of(
-    places: Sequence[str], told: SceneFields, times: Sequence[str] = (), *, field: str = "scenes", undated: bool = False
+    places: Sequence[str],
+    told: SceneFields,
+    times: Sequence[str] = (),
+    *,
+    field: str = "scenes",
+    undated: bool = False,
+    skipped: bool = False,
 ) -> list[FileScene]:
-    """The scenes of files, in their order.
+    """The scenes of files, and of the TIFFs in folders, in their order.
 
-    Several bands and as many files of one band make one scene, else each file is one. ``undated=True`` dates those that
-    say no time by their last change. Raises InputError, naming the option (``field`` is that of the files) and how many
+    Several bands and as many files of one band make one scene, all shards of an export of Earth Engine another (see
+    `geoml.io.cog.shards`, also for ``skipped``), else each file is one. ``undated=True`` dates those that say no time
+    by their last change. Raises InputError, naming the option (``field`` is that of the files) and how many
     files, for what is not there, has no georeference or does not fit ``told``; TransientError for a server.
     """
     if twice := [redact(p) for p, n in Counter(places).items() if n > 1]:
         raise InputError(f"{field}: {listed(twice)} given twice; expected each file once")
-    files = _opened(places, field)
+    files = joined(_opened(_files(places, field), field), field, skipped=skipped, nodata=told.nodata)
     alone = all(len(f.names) == 1 for f in files)
     count = len(told.bands)
     if alone and count > 1 and len(files) != count:
@@ -140,7 +101,7 @@ def scenes_of(
     ]
     if not undated and (lost := [n for n, (when, _) in zip(names, dated, strict=True) if when is None]):
         raise InputError(
-            f"datetime: {len(lost)} of {len(names)} scenes say no date in tags or name: {listed(lost)}; expected"
+            f"datetime: {len(lost)} of {len(names)} scenes have no date in tags or name: {listed(lost)}; expected"
             " --datetime, such as 2024-06-01"
         )
     return [
@@ -149,12 +110,26 @@ def scenes_of(
     ]
 
 
+def _files(places: Sequence[str], field: str) -> list[str]:
+    """``places`` with the TIFFs of a folder, by name, in its place. Raises InputError for one without any."""
+    found: list[str] = []
+    for place in places:
+        if is_url(place) or not Path(place).is_dir():
+            found.append(place)
+            continue
+        inside = sorted(str(p) for p in Path(place).iterdir() if p.suffix.lower() in (".tif", ".tiff"))
+        if not inside:
+            raise InputError(f"{field}: the folder {place} holds no .tif; expected GeoTIFFs, or folders of them")
+        found += inside
+    return found
+
+
 def _opened(places: Sequence[str], field: str) -> list[RasterFile]:
     """The headers. Raises one InputError for all files that cannot be used."""
     found, wrong = [], []
     for place in places:
         try:
-            found.append(_header(place, field))
+            found.append(header(place))
         except (DataError, InputError) as err:
             wrong.append(re.sub(r"^(item \S+, asset image \((.*?)\)): ", r"\2: ", str(err)))
     if wrong:
@@ -162,54 +137,8 @@ def _opened(places: Sequence[str], field: str) -> list[RasterFile]:
     return found
 
 
-def _header(place: str, field: str) -> RasterFile:
-    if is_url(place) and bare(place) != place:
-        raise InputError(f"{redact(place)}: a signed URL, which a catalog may not keep; expected one without a query")
-    href = place if is_url(place) else str(Path(place).absolute())
-    if not is_url(place) and not Path(place).is_file():
-        raise InputError(f"{place}: is not a file; expected a GeoTIFF")
-
-    def inspect(dataset: rasterio.DatasetReader) -> RasterFile:
-        indexes = dataset.indexes
-        alpha = len(indexes) > 1 and dataset.colorinterp[-1] == ColorInterp.alpha
-        colours = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
-        said = [_plain(dataset.descriptions[i - 1]) for i in indexes]
-        used = len(indexes) - alpha
-        if len({*said[:used]} - {None}) < used:
-            said = [colours.get(dataset.colorinterp[i - 1]) for i in indexes]
-        known: bool = None not in said[:used] and len(set(said[:used])) == used
-        tags = {k.lower(): v for ns in (None, "IMAGERY") for k, v in dataset.tags(ns=ns).items()}
-        return RasterFile(
-            href,
-            placement_of(dataset).geobox,
-            tuple(dataset.dtypes[i - 1] for i in indexes),
-            tuple(dataset.nodatavals[i - 1] for i in indexes),
-            tuple(band_scaling(dataset, i, href) for i in indexes),
-            tuple(said[:used]) if known else (None,) * used,
-            tags,
-            alpha,
-            _spectral(dataset),
-        )
-
-    return using(BandSpec(redact(Path(place).name), "image", href, "", remote=False), inspect)
-
-
-def _spectral(dataset: rasterio.DatasetReader) -> bool:
-    """Whether the bands can be asked for by wavelength."""
-    try:
-        return bool(len(lines_of(dataset)) == dataset.count)
-    except InputError:
-        return False
-
-
-def _plain(text: str | None) -> str | None:
-    """A description as a name: common names in small letters, others as they are."""
-    words = " ".join((text or "").split())
-    return words.lower() if words.lower() in COMMON else words or None
-
-
 def _bands(group: Sequence[RasterFile], told: SceneFields) -> tuple[tuple[str | None, ...], ...]:
-    """The names of each file's bands. Raises InputError where they are not known or do not fit."""
+    """The names of each file's bands. Raises InputError if they are not known or do not fit."""
     count = sum(len(f.names) for f in group)
     where = redact(Path(group[0].href).name)
     if not told.bands:
@@ -256,7 +185,7 @@ def _unique(names: list[str], groups: Sequence[Sequence[RasterFile]]) -> list[st
 
 
 def _dated(group: Sequence[RasterFile], told: str | None, field: str) -> tuple[dt.datetime | None, str]:
-    """When a scene was taken, by the option, the tags of its files or their names; None where nobody says it.
+    """When a scene was taken, by the option, the tags of its files or their names; None if nobody says it.
 
     Raises InputError for files of one scene that say days apart.
     """
@@ -303,8 +232,10 @@ def _noon(text: str) -> dt.datetime | None:
 
 
 def _read(found: str | re.Match[str]) -> dt.datetime | None:
-    """The time of a tag or of a part of a name; None for what is none."""
+    """The time of a tag or of a part of a name; None for anything else."""
     try:
+        if isinstance(found, str) and re.fullmatch(r"-?\d{9,14}(\.0*)?", found):
+            return dt.datetime.fromtimestamp(float(found) / 1000, dt.UTC)
         if isinstance(found, str):
             text = re.sub(r"^(\d{4}):(\d\d):(\d\d)\b", r"\1-\2-\3", found.strip())  # as TIFF writes it
             return _noon(text) or instant(text).astimezone(dt.UTC)
@@ -318,7 +249,7 @@ def _read(found: str | re.Match[str]) -> dt.datetime | None:
 
 def _changed(group: Sequence[RasterFile]) -> tuple[dt.datetime, str]:
     """The last change of a scene's files. Raises InputError for one elsewhere."""
-    if any(is_url(f.href) for f in group):
-        raise InputError(f"datetime: {redact(group[0].href)} says no date; expected --datetime, such as 2024-06-01")
-    last = max(Path(f.href).stat().st_mtime for f in group)
-    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it says no date"
+    if any(is_url(href) for f in group for href in f.hrefs):
+        raise InputError(f"datetime: {redact(group[0].href)} has no date; expected --datetime, such as 2024-06-01")
+    last = max(Path(href).stat().st_mtime for f in group for href in f.hrefs)
+    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it has no date"

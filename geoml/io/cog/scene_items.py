@@ -19,8 +19,10 @@ from shapely.geometry import MultiPolygon, mapping
 
 from geoml.errors import GeomlError, InputError
 from geoml.grid.region import polygons_of
+from geoml.io.cog import vrt_mosaic
+from geoml.io.cog.raster_file import COMMON, RasterFile
 from geoml.io.cog.scene_fields import SceneFields
-from geoml.io.cog.scene_files import COMMON, FileScene, RasterFile
+from geoml.io.cog.scene_files import FileScene
 from geoml.io.crs import in_degrees, to_degrees
 from geoml.io.stac.items import bbox_of, extensions, made_here, projection, write_catalog
 from geoml.io.stores.ranges import remote_file
@@ -28,6 +30,9 @@ from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import sha256, within, write_text
 from geoml.redacted import bare
 from geoml.settings import settings
+
+MOSAICS = "mosaics"
+"""Folder of the VRTs of scenes in parts."""
 
 YAML = "catalog.yaml"
 """Beside ``catalog.json`` where files lie outside of its folder: it says where they may lie."""
@@ -60,10 +65,10 @@ def write_scenes(
 def _check_free(folder: Path) -> None:
     """Raise InputError for a folder with a run, or with a catalog that `write_catalog` has not written."""
     if (folder / ".geoml").exists():
-        raise InputError(f"out: {folder} holds a run; expected an empty folder")
+        raise InputError(f"out: {folder} contains a run; expected an empty folder")
     for name in ("catalog.json", "collection.json"):
         if os.path.lexists(folder / name) and made_here(folder / name) is None:
-            raise InputError(f"out: {folder} holds another catalog ({name}); expected an empty folder")
+            raise InputError(f"out: {folder} contains another catalog ({name}); expected an empty folder")
 
 
 def catalog_place(scenes: Sequence[FileScene], folder: Path) -> Path:
@@ -73,7 +78,8 @@ def catalog_place(scenes: Sequence[FileScene], folder: Path) -> Path:
 
 def _outside(scenes: Sequence[FileScene], folder: Path) -> list[Path]:
     """Folders of the files of this machine that do not lie below ``folder``."""
-    return [Path(f.href).parent for s in scenes for f in s.files if not is_url(f.href) and not _inside(f, folder)]
+    hrefs = [href for s in scenes for f in s.files for href in f.hrefs]
+    return [Path(href).parent for href in hrefs if not is_url(href) and not _inside(href, folder)]
 
 
 def footprint(scenes: Sequence[FileScene]) -> MultiPolygon:
@@ -82,22 +88,23 @@ def footprint(scenes: Sequence[FileScene]) -> MultiPolygon:
 
 
 def shared_ground(scenes: Sequence[FileScene]) -> MultiPolygon:
-    """The ground that all of the scenes cover, in degrees. Raises InputError where there is none."""
+    """The ground that all of the scenes cover, in degrees. Raises InputError if there is none."""
     found = polygons_of(shapely.intersection_all([footprint([s]) for s in scenes]))
     if found.is_empty:
         raise InputError(f"image: {' and '.join(s.name for s in scenes)} show no common ground")
     return found
 
 
-def _inside(file: RasterFile, folder: Path) -> bool:
-    return Path(file.href).resolve().is_relative_to(folder.resolve())
+def _inside(href: str, folder: Path) -> bool:
+    return Path(href).resolve().is_relative_to(folder.resolve())
 
 
 def _item(scene: FileScene, told: SceneFields, folder: Path, *, contents: bool) -> pystac.Item:
     shape = footprint([scene])
-    local = [Path(f.href) for f in scene.files if not is_url(f.href)]
+    hrefs = [href for f in scene.files for href in f.hrefs]
+    local = [Path(href) for href in hrefs if not is_url(href)]
     properties: dict[str, object] = {"gsd": scene.gsd}
-    if remote := [f.href for f in scene.files if is_url(f.href)]:
+    if remote := [href for href in hrefs if is_url(href)]:
         properties["processing:version"] = "-".join(map(_remote_version, remote))
     elif contents and local:
         properties["processing:version"] = "-".join(sha256(p)[:16] for p in local)
@@ -108,7 +115,7 @@ def _item(scene: FileScene, told: SceneFields, folder: Path, *, contents: bool) 
     item = pystac.Item(scene.name, mapping(plain), bbox_of(shape), scene.when, properties)
     for number, (file, names) in enumerate(zip(scene.files, scene.bands, strict=True), 1):
         key = "image" if len(scene.files) == 1 else next((n for n in names if n), f"band-{number}")
-        item.add_asset(key, _asset(file, names, told, folder))
+        item.add_asset(key, _asset(file, names, told, folder, scene.name))
     item.stac_extensions = extensions(properties, *(a.extra_fields for a in item.assets.values()))
     return item
 
@@ -123,11 +130,13 @@ def _remote_version(href: str) -> str:
     return hashlib.sha256(f"{bare(href)} {said}".encode()).hexdigest()[:16]
 
 
-def _asset(file: RasterFile, names: Sequence[str | None], told: SceneFields, folder: Path) -> pystac.Asset:
+def _asset(file: RasterFile, names: Sequence[str | None], told: SceneFields, folder: Path, scene: str) -> pystac.Asset:
     """A file with its place and its bands; one that is not used keeps its place in the list and has no name."""
-    remote = is_url(file.href)
-    href = file.href
-    if not remote and _inside(file, folder):
+    remote = is_url(file.hrefs[0])
+    href, kind = file.href, "image/tiff; application=geotiff"
+    if file.parts:
+        href, kind = f"../{_write_mosaic(file, folder, scene)}", vrt_mosaic.MEDIA_TYPE
+    elif not remote and _inside(href, folder):
         href = Path(os.path.relpath(Path(href).resolve(), folder.resolve() / "items")).as_posix()
     box = file.box
     fields = {
@@ -135,10 +144,27 @@ def _asset(file: RasterFile, names: Sequence[str | None], told: SceneFields, fol
         "proj:shape": list(box.shape),
         "proj:transform": list(box.affine)[:6],
         "gsd": file.gsd,
-        **({} if remote else {"file:size": Path(file.href).stat().st_size}),
+        **({} if remote else {"file:size": sum(Path(href).stat().st_size for href in file.hrefs)}),
         "bands": [_band(file, k, name, told) for k, name in enumerate(names)],
     }
-    return pystac.Asset(href, media_type="image/tiff; application=geotiff", roles=["data"], extra_fields=fields)
+    return pystac.Asset(href, media_type=kind, roles=["data"], extra_fields=fields)
+
+
+def _write_mosaic(file: RasterFile, folder: Path, scene: str) -> str:
+    """The VRT of a file in parts, which lies in the catalog; its path as seen from ``folder``."""
+    name = f"{MOSAICS}/{scene}{vrt_mosaic.SUFFIX}"
+    inside = all(not is_url(href) and _inside(href, folder) for href in file.hrefs)
+    start = folder.resolve() / MOSAICS
+    names = [
+        Path(os.path.relpath(Path(href).resolve(), start)).as_posix() if inside else vrt_mosaic.for_gdal(href)
+        for href in file.hrefs
+    ]
+    columns = zip(file.dtypes, file.nodata, file.scaling, file.names, strict=True)
+    bands = tuple(vrt_mosaic.MosaicBand(d, n, *scaling, name or "") for d, n, scaling, name in columns)
+    shape = int(file.box.shape[0]), int(file.box.shape[1])
+    made = vrt_mosaic.VrtMosaic(str(file.box.crs), file.box.affine, shape, bands, file.parts)
+    write_text(within(folder, name), made.text(names, relative=inside))
+    return name
 
 
 def _band(file: RasterFile, index: int, name: str | None, told: SceneFields) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Opening a raster that others made: one driver, checks on the header, retries, and errors that say what is wrong."""
+"""Opening an untrusted raster: one driver, checks on the header, retries, and errors that say what is wrong."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
@@ -17,7 +19,9 @@ from rasterio._err import CPLE_BaseError  # some calls of rasterio let GDAL's ow
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoml.errors import DataError, GeomlError, TransientError, out_of_memory
+from geoml.io.cog import vrt_mosaic
 from geoml.io.cog.directories import Bytes
+from geoml.io.cog.vrt_mosaic import LocalPart, MosaicFile
 from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec, sign
 from geoml.io.stores.hrefs import RedactingFilter, clean, gdal_path, redact
@@ -53,7 +57,7 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
 
     ``placed``: it has to lie on a grid, as all but pictures of a sensor do.
 
-    Raises InputError for an href that is not allowed, TransientError when a server still fails after
+    Raises InputError for an href that is not allowed, TransientError if a server still fails after
     ``settings().retries`` tries, DataError for everything that trying again does not mend.
     """
     until, tries = time.monotonic() + 4 * settings().timeout, settings().retries + 1
@@ -61,7 +65,7 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
     for attempt in range(tries):
         root = Path(spec.root) if spec.root else None
         path = gdal_path(sign(spec, fresh=fresh), remote=spec.remote, root=root)
-        far = remote_file(spec.href, path, until, keys=spec.keys) if "://" in path else None
+        far = _far(spec, path, until, fresh=fresh)
         try:
             return _once(spec, path, far, action, placed)
         except (RasterioError, CPLE_BaseError, ProjError, OSError, ValueError, MemoryError, GeomlError) as err:
@@ -76,10 +80,33 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
     raise AssertionError("unreachable")
 
 
+def _far(spec: BandSpec, path: str, until: float, *, fresh: bool) -> RemoteFile | MosaicFile | None:
+    """What is read in another way than as a file of this machine: one elsewhere, or the parts of a VRT."""
+    root = Path(spec.root) if spec.root else None
+    if not urlsplit(path).path.lower().endswith(vrt_mosaic.SUFFIX):
+        return remote_file(spec.href, path, until, keys=spec.keys) if "://" in path else None
+
+    def text() -> bytes:
+        if "://" not in path:
+            return _part(Path(path), 0, vrt_mosaic.MOST + 1)
+        file = remote_file(spec.href, path, until, keys=spec.keys, kind="VRT")
+        file.check()
+        content = file.read(0, vrt_mosaic.MOST + 1)
+        if file.failure is not None:
+            raise file.failure
+        return content
+
+    def part(href: str) -> RemoteFile | LocalPart:
+        asked = gdal_path(sign(replace(spec, href=href), fresh=fresh), remote=spec.remote, root=root)
+        return remote_file(href, asked, until, keys=spec.keys) if "://" in asked else LocalPart(Path(asked))
+
+    return MosaicFile(path if "://" not in path else spec.href, text, part)
+
+
 def _once(
     spec: BandSpec,
     path: str,
-    far: RemoteFile | None,
+    far: RemoteFile | MosaicFile | None,
     action: Callable[[rasterio.DatasetReader, Bytes], T],
     placed: bool,
 ) -> T:
@@ -116,9 +143,13 @@ def _sum(path: Path, mtime: int, size: int) -> str:
     return sha256(path)
 
 
-def open_path(path: str, overview: int | None = None, far: RemoteFile | None = None) -> rasterio.DatasetReader:
+def open_path(
+    path: str, overview: int | None = None, far: RemoteFile | MosaicFile | None = None
+) -> rasterio.DatasetReader:
     """The file with the one driver of its kind; a VRT under the name of a TIFF is not opened. Call inside an Env."""
     driver = "JP2OpenJPEG" if path.split("?")[0].lower().endswith(".jp2") else "GTiff"
+    if isinstance(far, MosaicFile):
+        driver = "VRT"
     extra: dict[str, object] = {} if overview is None else {"overview_level": overview}
     if far is not None:
         path, extra = far.name, {**extra, "opener": far.opener}
@@ -137,7 +168,7 @@ def _options() -> dict[str, object]:
 
 
 def _check(dataset: rasterio.DatasetReader, spec: BandSpec, placed: bool) -> None:
-    """Raises DataError when the header alone says that this file cannot or must not be read."""
+    """Raises DataError if the header alone says that this file cannot or must not be read."""
     where = label(spec)
     if dataset.count > MAX_BANDS:
         raise DataError(f"{where}: declares {dataset.count} bands; at most {MAX_BANDS} are read")
@@ -154,7 +185,7 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec, placed: bool) -> Non
 
 
 def bounded(dataset: rasterio.DatasetReader, where: str) -> None:
-    """Raises DataError when one tile of a level, or the table that says where its tiles are, takes too much memory.
+    """Raises DataError if one tile of a level, or the table that says where its tiles are, takes too much memory.
 
     What a file declares costs nothing: a window of a continent is as cheap as one of a village.
     """
@@ -177,7 +208,7 @@ def label(spec: BandSpec) -> str:
 
 
 def _explain(
-    err: BaseException, spec: BandSpec, path: str, far: RemoteFile | None, attempt: int
+    err: BaseException, spec: BandSpec, path: str, far: RemoteFile | MosaicFile | None, attempt: int
 ) -> tuple[GeomlError, bool]:
     """(the error to raise, whether trying again may help) for what was raised on ``path``."""
     where = label(spec)

@@ -28,7 +28,7 @@ from geoml.io.spectrum import MANY, Mix, SensorBand, check_plausible, factor, ma
 from geoml.io.stac.bands import BandSpec, SpectralBand
 
 SIDE = 64
-"""Pixels of a place in which bands are held against each other."""
+"""Pixels of a place in which bands are compared with each other."""
 PLACES = ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2))
 """In quarters of a scene less one: its middle first."""
 
@@ -44,7 +44,7 @@ def lines_of(dataset: rasterio.DatasetReader) -> tuple[SensorBand, ...]:
     if not found:
         return _imagery(dataset)
     if broken := sum(w is None for _, w, _ in found):
-        raise InputError(f"wavelength: {broken} of {len(found)} bands have one that is no number")
+        raise InputError(f"wavelength: {broken} of {len(found)} bands have one that is not a number")
     nm = factor([t.get("wavelength_units") for *_, t in found], "wavelength_units")
     centres = [(w or 0.0) * nm for _, w, _ in found]
     check_plausible(centres, "wavelength", "nm" if nm == 1 else "um")
@@ -122,7 +122,7 @@ def _found(spec: BandSpec, spectral: SpectralBand, lines: Sequence[SensorBand]) 
 
 
 def _check_item(specs: Sequence[BandSpec], lines: Sequence[SensorBand]) -> None:
-    """Raise InputError where the item says other wavelengths than the file, as of bands in another order."""
+    """Raise InputError if the item says other wavelengths than the file, as of bands in another order."""
     known = {line.index: line for line in lines}
     both = [(s, known[s.index]) for s in specs if s.wavelength is not None and s.index in known]
     both = [(s, line) for s, line in both if s.spectral is not None and (s.spectral.mix or s.spectral.asked is None)]

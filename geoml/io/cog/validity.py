@@ -44,7 +44,7 @@ class NoData:
     """How errors name the file."""
 
     def unknown_to_overviews(self) -> str:
-        """What overviews were made without: GDAL averages with one source of validity. Empty where they know all."""
+        """What overviews were made without: GDAL averages with one source of validity. Empty if they know all."""
         pairs = zip(self.tags, self.others, strict=True)
         strange = [v for tag, others in pairs for v in others if math.isfinite(v) and v != tag]
         if strange:
@@ -80,7 +80,7 @@ def nodata_of(
 
 
 def as_dtype(value: float, dtype: np.dtype, *, own: bool = False) -> float | None:
-    """``value`` as ``dtype`` holds it; None where it cannot, and then it marks nothing.
+    """``value`` as ``dtype`` holds it; None if it cannot, and then it marks nothing.
 
     Of the file's ``own`` tag GDAL takes the whole part in a file of integers.
     """
@@ -180,7 +180,7 @@ def _alpha(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> int | Non
 def with_side_mask(dataset: rasterio.DatasetReader, no_data: NoData, overview: int | None = None) -> Iterator[NoData]:
     """``no_data`` with the mask ``NAME.msk`` beside a local raster, at the level of ``dataset``; as it is without one.
 
-    Raises DataError for one that is no mask of this raster: what it hides would pass for data.
+    Raises DataError for one that is not a mask of this raster: what it hides would pass for data.
     """
     place = Path(f"{dataset.name}.msk")
     if "://" in dataset.name or dataset.name.startswith("/vsi") or not place.is_file():

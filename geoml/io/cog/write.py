@@ -100,7 +100,7 @@ class CogWriter:
     def write(self, rows: NDArray[np.number]) -> None:
         """Append rows: (h, width) for one band or (bands, h, width), any h, dtype of the file.
 
-        Raises InputError when shape or dtype differ or there are too many rows, DataError when the disk is full.
+        Raises InputError if shape or dtype differ or there are too many rows, DataError if the disk is full.
         """
         if not self._levels:
             raise InputError(f"{self._path}: closed; rows are written before close()")
@@ -122,7 +122,7 @@ class CogWriter:
     def close(self) -> CogInfo:
         """Finish the file and give it its name; later calls return the same answer.
 
-        Raises InputError when rows are missing, DataError when the file cannot be written; then nothing appears.
+        Raises InputError if rows are missing, DataError if the file cannot be written; then nothing appears.
         """
         if self._info is not None:
             return self._info

@@ -109,7 +109,7 @@ def tick_of(year: int, month: int, day: int, second: int, calendar: Calendar) ->
         tick = month_start(months, calendar) + (day - 1) * DAY
         if tick < month_start(months + 1, calendar) and 0 <= second < DAY:
             return tick + second
-    raise DataError(f"{year:04d}-{month:02d}-{day:02d} is no date of the calendar {calendar}")
+    raise DataError(f"{year:04d}-{month:02d}-{day:02d} is not a date of the calendar {calendar}")
 
 
 def named(tick: int, calendar: Calendar) -> CalendarTime:
@@ -139,7 +139,7 @@ def ticks(values: NDArray[np.floating] | NDArray[np.integer], units: str, calend
     clock = sum(int(found[k] or 0) * n for k, n in (("H", 3600), ("M", 60), ("S", 1)))
     epoch = tick_of(int(found["y"]), int(found["m"]), int(found["d"]), clock, calendar) - _zone(found["zone"])
     if not np.isfinite(values).all():
-        raise DataError(f"{int((~np.isfinite(values)).sum())} times are no numbers")
+        raise DataError(f"{int((~np.isfinite(values)).sum())} times are not numbers")
     seconds = np.asarray(values, np.longdouble) * length
     if np.abs(seconds).max(initial=0) > 1e15:
         raise DataError(f"times of {float(np.abs(seconds).max()):g} seconds from the epoch; expected years 1 to 9999")

@@ -72,7 +72,7 @@ def item_id(cube: Cube, step: int) -> str:
 
 
 def pixels_of(cube: Cube, step: int) -> str | None:
-    """SHA-256 of the grid and the values of a step, as ``geoml:pixels`` of its item has it; None where no value is
+    """SHA-256 of the grid and the values of a step, as ``geoml:pixels`` of its item has it; None if no value is
     known. Raises what `Cube.read` raises."""
     known = False
 
@@ -135,7 +135,7 @@ def _earlier(out: Path, about: Mapping[str, object]) -> dict[str, Any]:
         foreign = [p.name for p in out.iterdir() if p.name not in ("items", "cogs")] if out.is_dir() else []
         if foreign:
             raise InputError(
-                f"out: {out} holds other files, such as {foreign[0]!r}; expected an empty folder or a cube's"
+                f"out: {out} contains other files, such as {foreign[0]!r}; expected an empty folder or a cube's"
             )
         return {}
     try:
@@ -146,7 +146,9 @@ def _earlier(out: Path, about: Mapping[str, object]) -> dict[str, Any]:
         raise InputError(f"out: {out}/collection.json is not of a cube; expected an empty folder or a cube's") from err
     if odd:
         key = odd[0]
-        raise InputError(f"out: {out} holds a cube with another {key}: {theirs.get(key)}; this one has {about[key]}")
+        raise InputError(
+            f"out: {out} contains a cube with a different {key}: {theirs.get(key)}; this one has {about[key]}"
+        )
     return dict(before)
 
 
@@ -191,7 +193,7 @@ def _hashed(cube: Cube, strips: Iterable[NDArray[np.float32]], writer: CogWriter
 
 
 def _asset(path: Path, key: str) -> dict[str, Any]:
-    """The asset of an item that was written before; empty where there is none that is whole."""
+    """The asset of an item that was written before; empty if there is none that is whole."""
     try:
         asset = json.loads(read_small(path, LARGEST_ITEM) or b"{}")["assets"][key]
         return dict(asset) if {"href", "file:size", "geoml:pixels"} <= asset.keys() else {}

@@ -20,7 +20,7 @@ _DIMENSION, _VARIABLE, _ATTRIBUTE = 10, 11, 12
 
 
 def check_classic(path: Path) -> None:
-    """Refuse a file with a header that is none, or with several numbers where CF has one. Raises DataError."""
+    """Refuse a file with an invalid header, or with several numbers where CF has one. Raises DataError."""
     with path.open("rb") as file:
         header = _Header(file.read(MAX_HEADER))
     try:

@@ -121,7 +121,7 @@ class Cube:
         return tuple(frame.path for frame in self._frames)
 
     def step_of(self, time: np.datetime64 | str | CalendarTime) -> int:
-        """The step that is valid at a time. Raises InputError where there is none."""
+        """The step that is valid at a time. Raises InputError if there is none."""
         text = str(time.astype("datetime64[s]") if isinstance(time, np.datetime64) else time).removesuffix("Z")
         for step, (_, end) in enumerate(self.periods):
             if iso(end, self.calendar) == text:
@@ -231,9 +231,9 @@ def open_cube(
     are not opened, later times of an axis are not checked.
 
     Only headers are read. Files may come in any order; an axis inside of a file must rise. Raises InputError for what
-    was asked wrongly, MissingExtra where a package for the kind of file is not installed, and DataError, naming file
+    was asked wrongly, MissingExtra if a package for the kind of file is not installed, and DataError, naming file
     and field, for two frames of one time or out of step, for frames on different grids, and for broken or dishonest
-    files; see docs/cubes.md. NothingFound where no step could be known.
+    files; see docs/cubes.md. NothingFound if no step could be known.
     """
     if until is not None and spec.time.calendar != "standard":
         raise InputError(f"until: {until}; days of the calendar {spec.time.calendar} are not those of everyday life")
@@ -287,7 +287,7 @@ def _of_item(item: pystac.Item, spec: CubeSpec, until: int | None) -> Found | No
     folder = Path(item.get_self_href() or ".").resolve().parent
     path = Path(gdal_path(asset.href, remote=False, root=folder))
     if "://" in str(path) or not path.is_file():
-        raise InputError(f"item {item.id}: {asset.href!r} is no local file; expected one beside the item")
+        raise InputError(f"item {item.id}: {asset.href!r} is not a local file; expected one beside the item")
     if item.datetime is None:
         raise DataError(f"item {item.id}: no datetime; an interval alone does not say when")
     moment = item.datetime if item.datetime.tzinfo else item.datetime.replace(tzinfo=dt.UTC)

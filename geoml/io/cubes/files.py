@@ -32,12 +32,14 @@ OPENS = {"netCDF": "netCDF", "HDF5": "HDF5Image", "GRIB": "GRIB", "GeoTIFF": "GT
 def paths_of(source: str | Path | list[str | Path], spec: CubeSpec) -> list[Path]:
     """The files of a path, of a folder (those that ``spec.files`` matches) or of a list of both, absolute and sorted.
 
-    Raises InputError for what is no local file, and for none at all.
+    Raises InputError for what is not a local file, and for none at all.
     """
     found: set[Path] = set()
     for part in source if isinstance(source, list) else [source]:
         if "://" in str(part) or "\0" in str(part):
-            raise InputError(f"cube: {redact(str(part))!r} is no local path; expected a file or folder of this machine")
+            raise InputError(
+                f"cube: {redact(str(part))!r} is not a local path; expected a file or folder of this machine"
+            )
         path = Path(part)
         if path.is_dir() and spec.driver not in ("Zarr", "EOPatch"):
             found |= {p.absolute() for p in path.glob(spec.files) if p.is_file() and not p.name.startswith(".")}
@@ -93,8 +95,8 @@ def open_file(path: Path, spec: CubeSpec) -> rasterio.DatasetReader:
     extra = {"USE_IDX": "NO"} if spec.driver == "GRIB" else {}  # an index beside it could say anything
     try:
         dataset = rasterio.open(gdal_name(path, spec), driver=OPENS[spec.driver], sharing=False, **extra)
-    except (IndexError, AttributeError) as err:  # rasterio, for a variable that is no raster
-        raise DataError(f"{path}: {spec.variable or 'it'} is no raster") from err
+    except (IndexError, AttributeError) as err:  # rasterio, for a variable that is not a raster
+        raise DataError(f"{path}: {spec.variable or 'it'} is not a raster") from err
     most = MAX_BANDS if spec.driver in ("GeoTIFF", "HDF5") else MAX_STEPS
     if not 1 <= dataset.count <= most:
         raise DataError(f"{path}: {dataset.count} bands; expected 1 to {most}")

@@ -43,7 +43,7 @@ def _number(dataset: rasterio.DatasetReader, band: int, dimension: str) -> float
 def _bands(dataset: rasterio.DatasetReader, others: list[str], time: str, spec: CubeSpec) -> list[int]:
     """Bands with the spec's values of all dimensions but time."""
     if strange := sorted(spec.at.keys() - set(others)):
-        raise InputError(f"at: {strange[0]} is no dimension of {spec.variable}; it has {listed([time, *others])}")
+        raise InputError(f"at: {strange[0]} is not a dimension of {spec.variable}; it has {listed([time, *others])}")
     bands = list(range(1, dataset.count + 1))
     for name in others:
         values = {band: _number(dataset, band, name) for band in bands}

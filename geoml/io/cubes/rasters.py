@@ -37,7 +37,7 @@ def find_rasters(path: Path, spec: CubeSpec, until: int | None, when: dt.datetim
 
 
 def moment_of(text: str, spec: CubeSpec) -> dt.datetime:
-    """The time that a name or an attribute says, UTC where it says no zone. Raises DataError where it says none."""
+    """The time that a name or an attribute says, UTC where it says no zone. Raises DataError if it says none."""
     try:
         moment = dt.datetime.strptime(text, spec.time.pattern)
     except ValueError as err:

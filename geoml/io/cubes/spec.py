@@ -1,4 +1,4 @@
-"""What a YAML file says of a cube: what its numbers, times and places mean. docs/cubes.md describes the format."""
+"""The definition of a cube in YAML: what its numbers, times and places mean. docs/cubes.md describes the format."""
 
 from __future__ import annotations
 

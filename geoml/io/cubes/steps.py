@@ -59,7 +59,7 @@ def check_spacing(times: Sequence[int], names: Sequence[str], step: StepDuration
 
 
 def misfit(times: Sequence[int], step: StepDuration, calendar: Calendar) -> tuple[int, str] | None:
-    """The one of different times, in order, that is most out of step with the others, and why; None where none is."""
+    """The one of different times, in order, that is most out of step with the others, and why; None if none is."""
     at = np.array(places(times, step, calendar))
     at = at - (Counter(np.round(at % 1, 6)).most_common(1)[0][0] if len(at) else 0.0)
     slots = np.rint(at).astype(np.int64)
@@ -87,7 +87,7 @@ def check_axis(times: Ticks, where: str, step: StepDuration, calendar: Calendar,
     rise = np.diff(times)
     if (twice := int((rise == 0).sum())) > 0:
         when = iso(int(times[int(np.argmax(rise == 0))]), calendar)
-        raise DataError(f"{where}: time {when} stands twice ({twice} of {len(times)} steps repeat one)")
+        raise DataError(f"{where}: time {when} appears twice ({twice} of {len(times)} steps repeat one)")
     if (back := int((rise < 0).sum())) > 0:
         when = iso(int(times[int(np.argmax(rise < 0)) + 1]), calendar)
         raise DataError(f"{where}: times out of order at {when} ({back} of {len(times)} steps go back)")

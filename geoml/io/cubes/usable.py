@@ -65,7 +65,7 @@ def usable_frames(
     Every one of them is read once to its end; ``hashes`` of an earlier look spare those that have not changed. Two
     frames of one time count as one where their values are the same, and as none where they differ.
 
-    Raises InputError for what was asked wrongly and for forecasts, NothingFound where there is no frame yet, and
+    Raises InputError for what was asked wrongly and for forecasts, NothingFound if there is no frame yet, and
     DataError, saying why, where none of them counts.
     """
     root, limit = Path(source), math.floor(until.timestamp())

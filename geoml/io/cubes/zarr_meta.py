@@ -1,4 +1,4 @@
-"""What a Zarr store of others says of itself, read before the library that trusts it: names, shapes, chunks, codecs.
+"""Metadata of an untrusted Zarr store, checked before the library reads it: names, shapes, chunks, codecs.
 
 Specifications: https://zarr-specs.readthedocs.io, versions 2 and 3.
 """
@@ -74,7 +74,7 @@ def read_meta(root: Path, name: str) -> ArrayMeta:
     """The metadata of the array ``name``. Raises DataError for what is not there, too large or not known."""
     where = f"{root}: {name}"
     if not name or name.startswith("/") or {"..", ".", ""} & set(name.split("/")) or "\0" in name:
-        raise DataError(f"{where} is no name of an array")
+        raise DataError(f"{where} is not a name of an array")
     folder = inside(root, f"{name}/zarr.json").parent
     try:
         if about := _json(folder / "zarr.json"):
@@ -83,7 +83,7 @@ def read_meta(root: Path, name: str) -> ArrayMeta:
             return _checked(_version2(name, about, _json(folder / ".zattrs")), where)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
         raise DataError(f"{where}: metadata that cannot be read ({type(err).__name__}: {err})") from err
-    raise DataError(f"{where} is no array of this store")
+    raise DataError(f"{where} is not an array of this store")
 
 
 def inside(root: Path, key: str) -> Path:
@@ -95,7 +95,7 @@ def inside(root: Path, key: str) -> Path:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A file of metadata, empty where it is not there."""
+    """A file of metadata, empty if it is not there."""
     text = read_small(path, MAX_META)
     if text is None:
         return {}
@@ -135,7 +135,7 @@ def _version3(name: str, about: Mapping[str, Any]) -> ArrayMeta:
     _check_codecs(codecs, 3)
     attributes = about.get("attributes", {})
     if not isinstance(attributes, dict):
-        raise TypeError("attributes are no mapping")
+        raise TypeError("attributes are not a mapping")
     grid, keys = about["chunk_grid"], about.get("chunk_key_encoding", {"name": "default"})
     if grid["name"] != "regular" or keys["name"] not in ("default", "v2"):
         raise DataError(f"chunks {grid['name']}, keys {keys['name']}; expected regular ones, default or v2")

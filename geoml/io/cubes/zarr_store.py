@@ -88,7 +88,7 @@ def _readable(meta: ArrayMeta) -> Iterator[None]:
 def _values(path: Path, meta: ArrayMeta, *, zero: bool = False) -> NDArray[np.float64]:
     """All of a coordinate; with ``zero`` the first may be missing where it is 0, as writers leave out such chunks.
 
-    Raises DataError where a part of it is missing.
+    Raises DataError if a part of it is missing.
     """
     there = _there(path, meta, (slice(0, meta.shape[0]),))
     if not there[int(zero and meta.fill in (0, None)) :].all():
@@ -122,10 +122,10 @@ def _there(path: Path, meta: ArrayMeta, part: tuple[slice, ...]) -> NDArray[np.b
 def _others(
     path: Path, meta: ArrayMeta, coordinates: dict[str, ArrayMeta], time: str, spec: CubeSpec
 ) -> dict[str, int]:
-    """The place in each further dimension that the spec asks for. Raises InputError where it does not say which."""
+    """The place in each further dimension that the spec asks for. Raises InputError if it does not say which."""
     names = [name for name in meta.dims[:-2] if name != time]
     if strange := sorted(spec.at.keys() - set(names)):
-        raise InputError(f"at: {strange[0]} is no dimension of {meta.name}; it has {listed(meta.dims)}")
+        raise InputError(f"at: {strange[0]} is not a dimension of {meta.name}; it has {listed(meta.dims)}")
     chosen = {}
     for name in names:
         values = _values(path, coordinates[name])

@@ -1,4 +1,4 @@
-"""One layer of the map of a run as other programs are told of it: its files, its numbers, its colours."""
+"""One layer of the map of a run, described for other programs: its files, numbers and colours."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Mosaic:
 
     plane: Plane
     suffix: str
-    """Behind the name of a layer; empty where there is one plane."""
+    """Behind the name of a layer; empty if there is one plane."""
     ids: Sequence[str]
     windows: Sequence[Window]
 

@@ -91,7 +91,7 @@ def project(
 
 
 def _view(crs: str, bbox: Sequence[float] | None) -> Sequence[float] | None:
-    """A bbox in degrees in another CRS; None where it has no place there, or the antimeridian lies inside."""
+    """A bbox in degrees in another CRS; None if it has no place there, or the antimeridian lies inside."""
     if bbox is None or bbox[0] >= bbox[2]:
         return None
     west, south, east, north = bbox

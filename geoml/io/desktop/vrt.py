@@ -27,7 +27,7 @@ _COLOURS = ("Red", "Green", "Blue", "Alpha")
 def write_vrt(layer: MapLayer, mosaic: Mosaic, path: Path, cogs: str = "../cogs") -> None:
     """Write the VRT, atomically and the same for equal blocks; ``cogs`` is the folder of the blocks as seen from it.
 
-    Memory is that of a line. Raises DataError when it cannot be written.
+    Memory is that of a line. Raises DataError if it cannot be written.
     """
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for line in _lines(layer, mosaic, cogs):

@@ -147,7 +147,7 @@ def _side(bounds: tuple[float, float, float, float]) -> float:
 def _squares(x: NDArray[np.float64], y: NDArray[np.float64], side: float) -> NDArray[np.int64]:
     column, row = np.floor(x / side), np.floor(y / side)
     if max(np.abs(column).max(), np.abs(row).max()) >= _WIDE:
-        raise DataError("its points lie nowhere on the Earth")
+        raise DataError("its points are nowhere on the Earth")
     return row.astype(np.int64) * 2 * _WIDE + column.astype(np.int64) + _WIDE
 
 

@@ -1,4 +1,4 @@
-"""The box that a header says: which windows read a file hangs on it, so points beyond it are in none of them.
+"""The bounding box of a header: it decides which windows read a file, so points beyond it are in none of them.
 
 A stale header would else give a block these points or not by how the region is cut.
 """

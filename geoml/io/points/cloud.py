@@ -34,7 +34,7 @@ class Cloud:
     intensity: NDArray[np.uint16]
     """(n,) strength of the return, of no unit."""
     synthetic: NDArray[np.bool_]
-    """(n,) True for points that were made, not measured: they are no density."""
+    """(n,) True for points that were made, not measured: they do not count as density."""
 
     def __len__(self) -> int:
         return len(self.x)

@@ -46,7 +46,7 @@ Node = tuple[NodeKey, int]
 
 @dataclass(frozen=True)
 class EptDocument:
-    """What ``ept.json`` says."""
+    """Contents of ``ept.json``."""
 
     count: int
     bounds: tuple[float, float, float, float]
@@ -70,7 +70,7 @@ def read_document(file: PointBytes) -> EptDocument:
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**63:
         raise DataError(f"an EPT of {str(count)[:40]!r} points")
     if len({round((cube[n + 3] - cube[n]) / max(cube[3] - cube[0], 1e-9), 6) for n in range(3)}) > 1:
-        raise DataError(f"an EPT whose bounds {cube} are no cube")
+        raise DataError(f"an EPT whose bounds {cube} are not a cube")
     corner, side = (cube[0], cube[1]), cube[3] - cube[0]
     return EptDocument(count, (real[0], real[1], real[3], real[4]), _srs(said.get("srs")), corner, side)
 
@@ -164,7 +164,7 @@ def _json(file: PointBytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as err:
         raise DataError("no JSON document") from err
     if not isinstance(said, dict):
-        raise DataError("a JSON document that is no object")
+        raise DataError("a JSON document that is not an object")
     return said
 
 

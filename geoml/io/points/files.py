@@ -161,7 +161,7 @@ def using_points(place: PointPlace, action: Callable[[PointBytes], T], kind: str
 
     A signature that is refused is renewed once.
 
-    Raises InputError for an href that is not allowed, TransientError when a server still fails after
+    Raises InputError for an href that is not allowed, TransientError if a server still fails after
     ``settings().retries`` tries or the file changed meanwhile, DataError for what trying again does not mend; all name
     the file.
     """

@@ -18,7 +18,7 @@ _SHORT, _LONG, _DOUBLE, _ASCII = 3, 4, 12, 2
 
 
 def spelled_out(header: LasHeader) -> pyproj.CRS | None:
-    """The CRS of the keys, in the unit that they say; None where GDAL finds none."""
+    """The CRS of the keys, in the unit that they say; None if GDAL finds none."""
     parts = {number: header.record(PROJECTION, number) for number in (DIRECTORY, NUMBERS, TEXTS)}
     try:
         with (

@@ -67,7 +67,7 @@ def from_file(header: LasHeader) -> Stated:
 
 
 def stated(text: str) -> Stated:
-    """What a code, WKT or PROJJSON says; nothing where it is no CRS."""
+    """What a code, WKT or PROJJSON says; nothing where it is not a CRS."""
     try:
         crs = pyproj.CRS.from_user_input(text)
     except (ProjError, ValueError, TypeError):
@@ -107,12 +107,10 @@ def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeferen
     """
     asked = Stated() if crs is None else stated(crs)
     if crs is not None and asked.crs is None:
-        raise InputError(f"--crs: {crs[:80]!r} is no horizontal CRS; expected one such as EPSG:32632")
+        raise InputError(f"--crs: {crs[:80]!r} is not a horizontal CRS; expected one such as EPSG:32632")
     flat, xy = (asked.crs, asked.xy) if asked.crs is not None else (found.crs, found.xy)
     if flat is None or xy is None:
-        raise InputError(
-            "says no CRS; name it with --crs, such as --crs EPSG:7415, and that of heights with --vertical"
-        )
+        raise InputError("has no CRS; give it with --crs, such as --crs EPSG:7415, and that of heights with --vertical")
     if not flat.is_projected:
         raise InputError(f"--crs: {flat.name} is not projected; points are read in metres, expected a projected CRS")
     upright, z = (asked.vertical, asked.z) if asked.vertical is not None else (found.vertical, found.z)
@@ -123,7 +121,7 @@ def resolved(found: Stated, crs: str | None, vertical: str | None) -> Georeferen
         upright, z = said.vertical, said.z
     if z is None and xy != METRE:
         raise InputError(
-            "x and y are in feet and nothing says the unit of heights; name it with --vertical m, ft or ftUS, or name"
+            "x and y are in feet and the unit of heights is unknown; give it with --vertical m, ft or ftUS, or name"
             " their CRS, such as --vertical EPSG:6360"
         )
     return Georeference(
@@ -140,7 +138,7 @@ def _vertical(text: str) -> Stated:
         return Stated(vertical=ellipsoidal(said.crs), z=METRE)
     if said.vertical is None:
         raise InputError(
-            f"--vertical: {text[:80]!r} is no CRS of heights; expected one such as EPSG:5773, or m, ft, ftUS"
+            f"--vertical: {text[:80]!r} is not a CRS of heights; expected one such as EPSG:5773, or m, ft, ftUS"
         )
     return said
 
@@ -189,7 +187,7 @@ def _key_unit(code: int | None) -> Fraction | None:
 
 
 def check_place(crs: str, bounds: tuple[float, float, float, float], item: tuple[float, ...] | None = None) -> None:
-    """Raises InputError where points in metres of ``crs`` lie far outside its area of use, or outside their item.
+    """Raises InputError if points in metres of ``crs`` lie far outside its area of use, or outside their item.
 
     ``bounds``: left, bottom, right, top; ``item``: west, south, east, north in degrees. Feet that are read as metres,
     and a zone or country by mistake, lie far away; a survey that goes over the edge of a zone does not: what lies
@@ -199,7 +197,7 @@ def check_place(crs: str, bounds: tuple[float, float, float, float], item: tuple
     to = pyproj.Transformer.from_crs(flat, "EPSG:4326", always_xy=True)
     lon, lat = to.transform((bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2)
     if not (math.isfinite(lon) and math.isfinite(lat)):
-        raise InputError(f"by {flat.name} its numbers lie nowhere on the Earth; {_WRONG}")
+        raise InputError(f"by {flat.name} its numbers are nowhere on the Earth; {_WRONG}")
     where = f"by {flat.name} its middle lies at {lon:.2f} E {lat:.2f} N"
     if (area := flat.area_of_use) is not None:
         box = (area.west, area.south, area.east, area.north)

@@ -21,7 +21,7 @@ RECORD_BYTES = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9
 """Bytes of a point of each format, extra bytes left out."""
 
 MAX_VLR_BYTES = 2**24
-"""All variable-length records of a header; more is no header."""
+"""All variable-length records of a header; more is not a header."""
 
 MAX_EVLR_BYTES = 2**20
 """One extended record that is read; others are passed over, however long."""
@@ -122,7 +122,9 @@ def read_header(file: PointBytes, extended: bool = False) -> LasHeader:
         end = first_evlr
     compressed = bool(kind & 0x80)
     if not compressed and start + count * record_bytes > end:
-        raise DataError(f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: cut, or it lies")
+        raise DataError(
+            f"{count} points of {record_bytes} bytes do not fit in a file of {file.size}: truncated or inconsistent"
+        )
     records = list(_vlrs(file, size, start, vlrs))
     if extended:
         records += _evlrs(file, first_evlr, evlrs)
@@ -197,7 +199,7 @@ def _text(value: bytes) -> str:
 
 
 def _check_extra_bytes(header: LasHeader) -> None:
-    """Raises DataError when more extra bytes are described than a point has."""
+    """Raises DataError if more extra bytes are described than a point has."""
     data = header.record("LASF_Spec", 4)
     if data is None:
         return

@@ -68,7 +68,7 @@ def source_of(item: pystac.Item) -> PointSource:
     try:
         return PointSource.from_plain(item.assets[KEY].extra_fields["geoml:points"])
     except (LookupError, TypeError, ValueError) as err:
-        raise DataError(f"item {item.id}: says nothing of its points ({err})") from err
+        raise DataError(f"item {item.id}: has no metadata on its points ({err})") from err
 
 
 def outline(source: PointSource) -> BaseGeometry:

@@ -104,7 +104,9 @@ def _table(file: PointBytes, header: LasHeader, record: bytes) -> list[tuple[int
     if place == -1:  # written by a program that could not go back
         (place,) = struct.unpack("<q", file.read(file.size - 8, 8))
     if not header.start + 8 <= place <= file.size - 8:
-        raise DataError(f"its table of chunks would be at byte {place} of a file of {file.size}: cut, or it lies")
+        raise DataError(
+            f"its table of chunks would be at byte {place} of a file of {file.size}: truncated or inconsistent"
+        )
     version, count = struct.unpack("<II", file.read(place, 8))
     (most,) = struct.unpack_from("<I", record, 12)
     bound = min(MAX_CHUNKS, (file.size - header.start) // header.record_bytes + 1)  # each has its first point as it is
@@ -121,7 +123,9 @@ def _table(file: PointBytes, header: LasHeader, record: bytes) -> list[tuple[int
 
 def _check_chunk(header: LasHeader, number: int, count: int, size: int, place: int, left: int) -> None:
     if not 0 < count <= left or not 0 < size <= header.end - place:
-        raise DataError(f"chunk {number} has {count} points in {size} bytes from byte {place}: cut, or its table lies")
+        raise DataError(
+            f"chunk {number} has {count} points in {size} bytes from byte {place}: truncated or inconsistent"
+        )
     check_size(header, count, f"chunk {number}")
 
 
@@ -137,7 +141,7 @@ def decoding(action: Callable[[], T]) -> T:
         return action()
     except MemoryError:
         raise
-    except BaseException as err:  # a panic of Rust is no Exception
+    except BaseException as err:  # a panic of Rust is not an Exception
         if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
             raise
         raise DataError(f"cannot be decoded ({str(err)[:120]}): cut or damaged") from err
@@ -189,7 +193,7 @@ def groups(found: Sequence[Chunk], record_bytes: int, size: int = GROUP) -> Iter
 
 
 def check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
-    """Raises DataError where a chunk in layers (formats 6 to 10) contradicts its own size, or the count of its table.
+    """Raises DataError if a chunk in layers (formats 6 to 10) contradicts its own size, or the count of its table.
 
     After its first point such a chunk has its count and the sizes of its layers (LASzip 3), which are believed when it
     is decoded.
@@ -207,5 +211,5 @@ def check_count(header: LasHeader, chunk: Chunk, body: bytes) -> None:
     if count != chunk.count or fixed + 4 * layers + sum(sizes) != len(body):
         raise DataError(
             f"the chunk at byte {chunk.start} says {count} points and layers of {sum(sizes)} bytes, its table"
-            f" {chunk.count} points in {len(body)}: damaged, or one of them lies"
+            f" {chunk.count} points in {len(body)}: damaged or inconsistent"
         )

@@ -86,7 +86,7 @@ class Octree(Generic[N, P]):
         return found
 
     def check_sum(self, counts: Iterable[int], said: int) -> None:
-        """Raises DataError when all pages are read and their nodes do not have as many points as the file says."""
+        """Raises DataError if all pages are read and their nodes do not have as many points as the file says."""
         if self.pages or self.summed:
             return
         if (count := sum(counts)) != said:

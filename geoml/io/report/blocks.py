@@ -1,4 +1,4 @@
-"""What a report needs of each block: its counts, which come with its item, and small pictures from the overviews.
+"""What a report needs from each block: its counts, which come with its item, and small pictures from the overviews.
 
 Blocks of a geoml that did not count yet are counted here, from every pixel.
 """

@@ -1,4 +1,4 @@
-"""What a block says of itself in its item, so that nobody has to read its pixels again: counts, and a sketch.
+"""The summary of a block in its item, so that its pixels need not be read again: counts, and a sketch.
 
 Counts are over all pixels at full resolution and add up; the sketch is a picture of `SIDE` x `SIDE` pixels of every
 layer, which is all that a page shows of a block when there are thousands.

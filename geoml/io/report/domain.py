@@ -1,4 +1,4 @@
-"""What a report says beside "complete": whether the images are like the training data of the model."""
+"""The verdict in a report: whether the images are like the training data of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def domain_view(
 ) -> dict[str, str]:
     """A colour (``level``) and two texts, as the verdict of the page has them.
 
-    ``domain`` is what ``run.json`` says, ``sources`` the rows of the page's table of images.
+    ``domain`` is the contents of ``run.json``, ``sources`` the rows of the page's table of images.
     """
     if not domain:
         title, _, why = describe(domain).partition(": ")

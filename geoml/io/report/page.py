@@ -47,7 +47,7 @@ LAST = ("report.html", "run.json")
 
 
 def map_report(out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, stage: Stage = nullcontext) -> str:
-    """The page of the run folder ``out``; ``run`` is what ``run.json`` says, of which every key may be missing.
+    """The page of the run folder ``out``; ``run`` is the contents of ``run.json``, of which every key may be missing.
 
     ``part`` is what the output of the model shows. Exact numbers come with the items of the blocks. Of up to `MANY`
     blocks the pictures are from the overviews of their files, which ``stage`` brings where they are not in the folder;

@@ -1,4 +1,4 @@
-"""What an output brings to the page of a run: layers to draw, numbers to count, and what is said of them."""
+"""What an output adds to the report of a run: layers to draw, numbers to count, and captions."""
 
 from __future__ import annotations
 

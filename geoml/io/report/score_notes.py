@@ -1,4 +1,4 @@
-"""What to say beside scores: classes that were not tested, and classes that were tested on little."""
+"""Notes on scores: classes that were not tested, and classes that were tested on few labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def score_notes(scores: Mapping[str, Any]) -> list[str]:
     """Sentences to put beside the scores of a split, which are those of `geoml.engine.train.evaluate.score`."""
     lines, support = [], scores.get("support") or {}
     if absent := scores.get("absent"):
-        lines.append(f"Not tested, for want of a labelled pixel: {listed(absent)}; so there is no mean over classes.")
+        lines.append(f"Not tested, for lack of labelled pixels: {listed(absent)}; so there is no mean over classes.")
     if rare := few_labels(support):
         named = (
             f"{n} ({_count(support[n]['pixels'], 'pixel')} in {_count(support[n]['places'], 'place')})" for n in rare

@@ -1,4 +1,4 @@
-"""Scores as text, the same wherever they are shown: tables, and sentences beside them."""
+"""Scores as text, the same wherever they are shown: tables and sentences."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from geoml.io.report.counts import COUNTS, SIDE, SKETCH, observed_of, sketch_of
 from geoml.io.report.part import CountTaker, ReportLayer
 
 MANY = 1000
-"""Blocks from which on their files are not opened: no more than some 45 pixels of the page lie along a side of one."""
+"""Blocks from which on their files are not opened: at most some 45 pixels of the page lie along a side of one."""
 BATCH = 4096
 """Blocks in memory at a time."""
 STRIP = 64
@@ -101,7 +101,7 @@ class BlockRows:
         for number, name in enumerate(self.ids):
             match = ID.fullmatch(name)
             if match is None or match[1] not in planes:
-                raise DataError(f"{self.path}: {name} is no block of the run")
+                raise DataError(f"{self.path}: {name} is not a block of the run")
             grids.setdefault((planes[match[1]], int(match[2])), []).append((int(match[3]), int(match[4]), number))
         for (plane, size), blocks in grids.items():
             _own(canvas, plane, size, np.array(blocks), slots)

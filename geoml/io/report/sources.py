@@ -1,4 +1,4 @@
-"""The images of a run as its page lists them: some hundred rows at most, and what all of them were."""
+"""The images of a run as listed in its report: some hundred rows at most, and a summary of all."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def declared_crs(item: pystac.Item, asset: pystac.Asset | None) -> tuple[list[py
 
 
 def projection(item: pystac.Item, asset: pystac.Asset) -> Projection | None:
-    """Where the item places a file that does not say it itself; None where it says nothing."""
+    """Where the item places a file that does not say it itself; None if it says nothing."""
     crs, _ = declared_crs(item, asset)
     transform, shape = None, None
     for level in levels(item, asset):

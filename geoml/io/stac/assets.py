@@ -18,7 +18,7 @@ from geoml.texts import listed
 
 SIDE_ROLES = {"thumbnail", "overview", "metadata"}
 
-SUFFIXES = (".tif", ".tiff", ".jp2")
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 
 GENERIC_TYPES = {
     "application/octet-stream",
@@ -50,36 +50,37 @@ def lowercase_words(value: object) -> set[str]:
 
 
 def why_not_raster(asset: pystac.Asset) -> str | None:
-    """Why an asset is no raster; None for one that is."""
+    """Why an asset is not a raster; None for one that is."""
     named = lowercase_words(asset.roles)
     if "data" not in named and (side := SIDE_ROLES & named):
         return f"role {', '.join(sorted(side))}"
     kind = _media_type(asset)
     if kind and kind not in GENERIC_TYPES:
-        return None if any(word in kind for word in ("tif", "jp2")) else f"type {kind[:60]}"
+        return None if any(word in kind for word in ("tif", "jp2", "vrt")) else f"type {kind[:60]}"
     suffix = _suffix(asset)
     if suffix in SUFFIXES or (not suffix and _declares(asset) and "data" in named):
         return None
-    return f"{f'type {kind}' if kind else 'no type'}, no name of a GeoTIFF or JPEG 2000"
+    return f"{f'type {kind}' if kind else 'no type'}, no name of a GeoTIFF, JPEG 2000 or VRT"
 
 
 def rasters(item: pystac.Item, skip: Iterable[str] = ()) -> list[str]:
-    """Keys of assets that may hold raster bands, the likeliest data first: GeoTIFF before JPEG 2000.
+    """Keys of assets that may hold raster bands, the likeliest data first: GeoTIFF before JPEG 2000 and VRT.
 
-    Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is no reflectance.
+    Pictures made for the eye (role ``visual``) count only where there is nothing else: their red is not a reflectance.
     """
     named = {key: lowercase_words(asset.roles) for key, asset in item.assets.items() if why_not_raster(asset) is None}
     data = [key for key in named if "visual" not in named[key] or "data" in named[key]] or list(named)
 
     def last(key: str) -> tuple[bool, bool]:
         asset = item.assets[key]
-        return bool(named[key] & {*SIDE_ROLES, "visual"}), "jp2" in f"{asset.media_type} {asset.href}".lower()
+        kind = f"{asset.media_type} {asset.href}".lower()
+        return bool(named[key] & {*SIDE_ROLES, "visual"}), "jp2" in kind or "vrt" in kind
 
     return sorted((key for key in data if key not in set(skip)), key=last)
 
 
 def why_none(item: pystac.Item) -> str:
-    """Which assets are no rasters and why, to end an error about what an item has."""
+    """Which assets are not rasters and why, to end an error about what an item has."""
     reasons = [f"{key} ({why})" for key, asset in item.assets.items() if (why := why_not_raster(asset))]
     return f"; passed over: {listed(reasons, most=8)}" if reasons else ""
 

@@ -43,7 +43,7 @@ class SpectralBand:
     asked: spectrum.Asked | None = None
     """By wavelength; None: by name."""
     mix: spectrum.Mix = ()
-    """Bands of the file and their weights; empty where only the file can say it."""
+    """Bands of the file and their weights; empty if only the file can say it."""
     bad: bool = False
     """It has no data: by the file's list of bad bands, or nowhere in the file."""
     seen: bool = False
@@ -97,7 +97,7 @@ class MaskSpec:
 def sign(spec: BandSpec, *, fresh: bool = False) -> str:
     """The href to read now, signed where the catalog asks for it. Call it just before a read; ``fresh`` after a 403.
 
-    Raises TransientError when the signing service does not answer, DataError when it refuses.
+    Raises TransientError if the signing service does not answer, DataError if it refuses.
     """
     return sign_href(spec.href, spec.sign, fresh=fresh) if spec.sign else spec.href
 
@@ -106,7 +106,7 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
     """Bands of ``item`` by name: common name, else the band's own name, else the asset key.
 
     Assets that the profile lists come first; where two bands claim one name the first keeps it and the other goes by
-    its own name. Raises DataError for metadata that are no numbers or an unreadable processing baseline.
+    its own name. Raises DataError for metadata that are not numbers or an unreadable processing baseline.
     """
     specs: dict[str, BandSpec] = {}
     for key, metas in profile.bands.items():
@@ -129,7 +129,7 @@ def band_specs(item: pystac.Item, profile: Profile, catalog: Catalog) -> dict[st
 def mask_spec(item: pystac.Item, profile: Profile, catalog: Catalog) -> MaskSpec | None:
     """The quality band that the profile names, with no scale and no offset; None when the profile has none.
 
-    Raises DataError when the item lacks the asset: unmasked clouds would pass for ground.
+    Raises DataError if the item lacks the asset: unmasked clouds would pass for ground.
     """
     rule = profile.mask
     if rule is None:
@@ -298,7 +298,7 @@ def _wavelength_name(band: Mapping[str, object]) -> str | None:
 
 
 def _micrometres(value: object) -> float | None:
-    """Nanometres of what STAC has in micrometres; None for what is no number above 0."""
+    """Nanometres of what STAC has in micrometres; None for what is not a number above 0."""
     number = _gsd(value)
     return None if number is None else number * 1000
 
@@ -333,12 +333,12 @@ def _declared(asset: pystac.Asset) -> list[dict[str, object]]:
 
 
 def _first(values: Mapping[str, object], *keys: str) -> Any:
-    """The value of the first key that has one; None where none has."""
+    """The value of the first key that has one; None if none has."""
     return next((values[k] for k in keys if values.get(k) is not None), None)
 
 
 def _gsd(*candidates: object) -> float | None:
-    """The first that is a length in metres; None where none is."""
+    """The first that is a length in metres; None if none is."""
     for value in candidates:
         with suppress(TypeError, ValueError, OverflowError):
             if isinstance(value, int | float | str) and not isinstance(value, bool) and 0 < float(value) < math.inf:

@@ -47,7 +47,7 @@ class StacReader(StacApiIO):
     def get(self, href: str, by: str = "") -> Document:
         """The JSON object at ``href``, to which the document ``by`` links; empty for what the user named.
 
-        Raises DataError when it is none, or ``by`` may not lead there.
+        Raises DataError if it is none, or ``by`` may not lead there.
         """
         self._check_link(href, by)
         try:
@@ -61,9 +61,9 @@ class StacReader(StacApiIO):
         return value
 
     def _check_link(self, href: str, by: str) -> None:
-        """Raises DataError where a document elsewhere leads to a file, another bucket or another host or port."""
+        """Raises DataError if a document elsewhere leads to a file, another bucket or another host or port."""
         if self._catalog.remote or "://" not in by:
-            return  # documents of a remote catalog are all held against the catalog itself
+            return  # documents of a remote catalog are all compared with the catalog itself
         if not _same_host(href, by):
             raise DataError(f"{redact(by)} sends us to another place: {redact(href)}")
 

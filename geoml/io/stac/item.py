@@ -43,7 +43,7 @@ def check_structure(value: Document) -> None:
 
 
 def too_long(value: Mapping[str, Any]) -> str | None:
-    """Which text of an item is longer than any honest one, with its length; None where all of them are short."""
+    """Which text of an item is longer than any honest one, with its length; None if all of them are short."""
     links = value["links"] if isinstance(value.get("links"), list) else []
     texts: list[tuple[str, object]] = [("its id", value.get("id")), ("its collection", value.get("collection"))]
     for key, asset in (value.get("assets") or {}).items():
@@ -75,7 +75,7 @@ def normalise(value: Document) -> list[str]:
 def footprint(value: Document) -> BaseGeometry:
     """Where an item is, in degrees: its geometry; that of its bbox where it is null, which then becomes its geometry.
 
-    Raises DataError, naming the item, when it has neither, or a geometry that is none.
+    Raises DataError, naming the item, when it has neither, or an invalid geometry.
     """
     geometry = value.get("geometry")
     empty = isinstance(geometry, dict) and geometry.get("coordinates") in ([], ())  # RFC 7946, section 3.1
@@ -88,7 +88,7 @@ def footprint(value: Document) -> BaseGeometry:
         return _shape(geometry)
     except InputError as err:
         why = str(err).removeprefix("region: ")[:200]
-        raise DataError(f"item {value.get('id')}: geometry is no GeoJSON in degrees ({why})") from err
+        raise DataError(f"item {value.get('id')}: geometry is not GeoJSON in degrees ({why})") from err
 
 
 def _shape(geometry: object) -> BaseGeometry:
@@ -110,7 +110,7 @@ def _shape(geometry: object) -> BaseGeometry:
 
 
 def _box(bbox: Any) -> shapely.MultiPolygon | None:
-    """The polygon of a bbox of four or six numbers; None where it is none."""
+    """The polygon of a bbox of four or six numbers; None if it is none."""
     try:
         numbers = [float(v) for v in bbox]
         west, south, east, north = numbers if len(numbers) == 4 else (*numbers[:2], *numbers[3:5])

@@ -1,4 +1,4 @@
-"""What items leave out and their collection says of all of them: ``item_assets``, and ``properties`` before STAC 1.0.
+"""Fields that items inherit from their collection: ``item_assets``, and ``properties`` before STAC 1.0.
 
 https://github.com/radiantearth/stac-spec/blob/v1.1.0/collection-spec/collection-spec.md#item_assets. Only what says how
 to read a file is filled in, and nothing that the item or the catalog's YAML says, under whatever name, is changed.

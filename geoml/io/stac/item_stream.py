@@ -30,14 +30,14 @@ class ItemStream:
         self._parts: list[Path] = []
 
     def add(self, item: Document) -> None:
-        """Take the next item. Raises DataError when the disk is full."""
+        """Take the next item. Raises DataError if the disk is full."""
         self._held.append(_from_folder(item))
         if len(self._held) > BATCH:
             self._write(self._held[:BATCH])
             self._held = self._held[BATCH:]
 
     def close(self) -> None:
-        """Write the file, atomically. Raises DataError when it cannot be written."""
+        """Write the file, atomically. Raises DataError if it cannot be written."""
         try:
             if not self._parts:
                 write_items(self._held, self.path)

@@ -1,4 +1,4 @@
-"""What the items of the blocks of a run say together, taken one at a time; some bytes stay of each."""
+"""A summary of the items of a run's blocks, taken one at a time; some bytes are kept of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ItemSummary:
         self.ids: list[str] = []
         self.asked = self.valid = 0
         self.unlike: int | None = 0
-        """None where a block does not say it."""
+        """None if a block does not say it."""
         self.codes: set[str] = set()
         self.software: list[object] = []
         """``processing:software`` of each block; equal ones are one object."""

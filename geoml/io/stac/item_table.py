@@ -25,7 +25,7 @@ ITEMS = 4096
 class ItemTable:
     """The items of the file at ``path``, by id. Row groups without an item that was asked for are not read.
 
-    Raises DataError for what is no stac-geoparquet file.
+    Raises DataError for what is not a stac-geoparquet file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -38,7 +38,7 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 PARQUET = "application/vnd.apache.parquet"
 
 LARGEST_ITEM = 2**26
-"""Bytes; a larger file in ``items`` is no item of a block."""
+"""Bytes; a larger file in ``items`` is not an item of a block."""
 
 MADE = "geoml:made_of"
 """Field of a catalog and a collection that `write_catalog` wrote, and may write again."""
@@ -179,7 +179,7 @@ def write_item(item: pystac.Item, path: Path, root: Path | None = None) -> None:
     """Write an item atomically as ``<run>/items/<id>.json``: files and ``../collection.json`` by relative hrefs.
 
     With ``root``, the folder of a run that will move, hrefs to local files outside of it stay absolute.
-    Raises DataError when it cannot be written.
+    Raises DataError if it cannot be written.
     """
     value = item.to_dict(include_self_link=False, transform_hrefs=False)
     upwards = [link for link in value["links"] if link["rel"] not in {"root", "parent", "collection"}]
@@ -193,7 +193,7 @@ def write_item(item: pystac.Item, path: Path, root: Path | None = None) -> None:
 
 
 def read_item(path: Path) -> pystac.Item:
-    """An item that ``write_item`` wrote; hrefs stay as they are. Raises DataError when it is not readable."""
+    """An item that ``write_item`` wrote; hrefs stay as they are. Raises DataError if it is not readable."""
     try:
         item = pystac.Item.from_dict(json.loads(read_small(path, LARGEST_ITEM) or b""), preserve_dict=False)
         item.set_self_href(str(path))  # not from_file: to pystac a # in the name of a folder ends the path
@@ -236,7 +236,7 @@ def collection(
     """The collection of a run over the items of its blocks: extent, summaries, item_assets, a link to every item.
 
     ``assets`` are files of the whole run, such as ``features.parquet``; ``renders`` says how to show those of the
-    items (https://github.com/stac-extensions/render). Raises NothingFound when there is no item.
+    items (https://github.com/stac-extensions/render). Raises NothingFound if there is no item.
     """
     if blocks.times is None:
         raise NothingFound("collection: no item to describe")
@@ -271,7 +271,7 @@ def collection(
 
 
 def write_collection(collection: pystac.Collection, path: Path) -> None:
-    """Write a collection atomically as ``<run>/collection.json``. Raises DataError when it cannot be written."""
+    """Write a collection atomically as ``<run>/collection.json``. Raises DataError if it cannot be written."""
     value = collection.to_dict(include_self_link=False, transform_hrefs=False)
     links = [link for link in value["links"] if link["rel"] != "root"]
     for part in (*links, *value.get("assets", {}).values()):

@@ -124,7 +124,7 @@ def _whole(client: Client, reader: StacReader, name: str, parameters: Parameters
             )
         _log.warning("%s, but its count is the same without the filter, so it is taken for complete", short)
     elif end.startswith("repeats"):
-        _log.warning("catalog %s %s; going on with %d items", name, end, len(seen))
+        _log.warning("catalog %s %s; continuing with %d items", name, end, len(seen))
 
 
 def _name(feature: object, page: int, place: int) -> str:
@@ -163,7 +163,7 @@ def _page(reader: StacReader, request: Request, patience: int | None) -> Documen
 
 
 def _next(page: Document, now: Request) -> Request | None:
-    """What the page's next link asks for; None where there is none."""
+    """What the page's next link asks for; None if there is none."""
     links = page.get("links")
     following = [k for k in links if isinstance(k, dict) and k.get("rel") == "next"] if isinstance(links, list) else []
     link = next((k for k in following if isinstance(k.get("href"), str) and k["href"].strip()), None)
@@ -172,7 +172,7 @@ def _next(page: Document, now: Request) -> Request | None:
     try:
         href = urljoin(now.href, link["href"].strip())
     except ValueError:  # its text may hold a password
-        raise DataError(f"the next page {redact(link['href'])!r} is no URL") from None
+        raise DataError(f"the next page {redact(link['href'])!r} is not a URL") from None
     body = link.get("body") if isinstance(link.get("body"), dict) else None
     method = str(link.get("method") or ("POST" if body is not None else "GET")).upper()
     if method != "POST":

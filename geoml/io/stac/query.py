@@ -64,7 +64,7 @@ def check_query(catalog: Catalog, query: Query, region: MultiPolygon, when: str)
 
 
 def parse_datetime(text: str) -> tuple[datetime | None, datetime | None]:
-    """First and last instant of an RFC 3339 instant or interval; None where it is open.
+    """First and last instant of an RFC 3339 instant or interval; None if it is open.
 
     Also takes the short dates of STAC clients: ``2020``, ``2020-05`` and ``2020-05-18`` mean all of it. Raises
     InputError for anything else and for an interval that ends before it begins.
@@ -172,7 +172,7 @@ def _passes(expression: cql2.Expr, value: Document) -> bool:
 
 
 def unique_items(values: Iterable[Document]) -> list[Document]:
-    """Each item once, in their order. Raises DataError when two of one id differ in their assets or properties."""
+    """Each item once, in their order. Raises DataError if two of one id differ in their assets or properties."""
     seen: dict[tuple[object, object], Document] = {}
     for value in values:
         key = (value.get("collection"), value.get("id"))

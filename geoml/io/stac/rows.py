@@ -1,4 +1,4 @@
-"""Items as rows of a table, whatever they say: what no column can hold travels as JSON beside the columns.
+"""Items as rows of a table, whatever they contain: what no column can hold is stored as JSON beside the columns.
 
 A table has one type for each column, a box of four numbers and times. An item that does not fit keeps its place in the
 table with what fits, and the whole of it as JSON in `WHOLE_ITEM`, from which it is read back as it was.
@@ -43,7 +43,7 @@ UNREADABLE = (
     OSError, pa.ArrowException, ShapelyError, ValueError, KeyError, TypeError, AttributeError,
     OverflowError,  # a time beyond the calendar
 )  # fmt: skip
-"""What a table that is no stac-geoparquet file raises."""
+"""What a table that is not a stac-geoparquet file raises."""
 
 INT64_END = 2**63
 

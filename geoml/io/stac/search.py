@@ -1,4 +1,4 @@
-"""Search: one question, one answer, whether a STAC API, a static catalog or a stac-geoparquet file is asked."""
+"""Search: one query, one result, for a STAC API, a static catalog or a stac-geoparquet file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def search(
 
     Raises InputError for a datetime, filter or collection that is wrong, NothingFound (saying what was asked and what
     the catalog holds), DataError for a list of items that is not whole, when no item found can be used, or with
-    ``strict``, and TransientError when the catalog does not answer.
+    ``strict``, and TransientError if the catalog does not answer.
     """
     checked = check_query(catalog, query, region, datetime)
     selection = _Selection(checked, LeftOut(query.strict))
@@ -195,7 +195,7 @@ def _api_box(
 
 
 def _collection(reader: StacReader, catalog: Catalog, collection: str) -> Document | None:
-    """What the API says of the collection; None where it says nothing. Raises TransientError without an answer."""
+    """What the API says of the collection; None if it says nothing. Raises TransientError without an answer."""
     try:
         return reader.get(f"{catalog.url}/collections/{quote(collection, safe='')}")
     except (InputError, DataError):
@@ -246,7 +246,7 @@ def _only_collection(client: Client, catalog: Catalog) -> str:
 
 
 def _nothing_in_api(reader: StacReader, checked: CheckedQuery, collection: str) -> Exception:
-    """NothingFound with the collection's extent, or InputError when there is no such collection."""
+    """NothingFound with the collection's extent, or InputError if there is no such collection."""
     url = checked.catalog.url
     try:
         declared = reader.get(f"{url}/collections/{quote(collection, safe='')}").get("extent") or {}
@@ -265,7 +265,7 @@ def _nothing_in_api(reader: StacReader, checked: CheckedQuery, collection: str) 
 
 
 def _nothing_in_local(checked: CheckedQuery, values: Sequence[Document]) -> Exception:
-    """NothingFound with what the catalog holds, or InputError when it has no such collection."""
+    """NothingFound with what the catalog holds, or InputError if it has no such collection."""
     collections = _collections(values)
     if checked.collection is not None and collections and checked.collection not in collections:
         return unknown("collection", checked.collection, collections)

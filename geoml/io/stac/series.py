@@ -64,7 +64,7 @@ def _below(href: str, day: str) -> str:
 
 
 def read_series(path: Path) -> dict[str, Any]:
-    """A JSON object of a series; empty where there is none. Raises DataError for a damaged one."""
+    """A JSON object of a series; empty if there is none. Raises DataError for a damaged one."""
     try:
         if (body := read_small(path)) is None:
             return {}
@@ -187,7 +187,7 @@ def _collection(id: str, title: str, entries: Mapping[str, Entry], like: Mapping
             extra_fields=dict(model.extra_fields),
             stac_extensions=[schema for schema in model.stac_extensions if "/file/" not in schema],  # of single files
         )
-    except Exception as err:  # pystac raises many kinds for what is no collection
+    except Exception as err:  # pystac raises many kinds for what is not a collection
         raise DataError(f"{title}: the collection of a day is not readable ({err})") from err
 
 

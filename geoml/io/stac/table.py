@@ -71,7 +71,7 @@ def write_items(
 
     The origin of ``catalog`` is remembered, so that the file as a catalog gets the same band names, masks and signing,
     and so are the items that were ``left_out``. Values that no column can hold are kept beside the columns, see
-    `geoml.io.stac.rows`; with ``whole`` all of them are. Raises DataError when the file cannot be written.
+    `geoml.io.stac.rows`; with ``whole`` all of them are. Raises DataError if the file cannot be written.
     """
     values = [_plain(item) for item in items]
     metadata = {ORIGIN_KEY: catalog.origin.encode()} if catalog is not None and catalog.origin else {}
@@ -117,7 +117,7 @@ def _write(dicts: Sequence[Document], path: Path, metadata: Mapping[bytes, bytes
 
 
 def read_items(path: Path) -> list[pystac.Item]:
-    """The items of a stac-geoparquet file, in its order. Raises DataError when it is none."""
+    """The items of a stac-geoparquet file, in its order. Raises DataError if it is none."""
     return _made(read_dicts(path), path)
 
 

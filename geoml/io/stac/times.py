@@ -29,14 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 def instant(text: object) -> datetime:
-    """``text`` as a time with zone UTC. Raises ValueError for what is no time, or lies beyond the years 1 to 9999."""
+    """``text`` as a time with zone UTC. Raises ValueError for what is not a time, or outside the years 1 to 9999."""
     return _read(text)[0]
 
 
 def _read(text: object) -> tuple[datetime, bool]:
     """The time, and whether the text says its zone."""
     if not isinstance(text, str):
-        raise ValueError(f"{str(text)[:60]!r} is no text")  # noqa: TRY004, one kind for all that is no time
+        raise ValueError(f"{str(text)[:60]!r} is not text")  # noqa: TRY004, one kind for all that is not a time
     try:
         moment = str_to_datetime(_LEAP.sub(r"\1:59.999999", text.strip()))
         return _aware(moment).astimezone(UTC), moment.tzinfo is not None
@@ -47,7 +47,7 @@ def _read(text: object) -> tuple[datetime, bool]:
 def normalise_times(properties: dict[str, Any]) -> list[str]:
     """Write the times of an item as the specification has them, where they are not; gives notes on what was read how.
 
-    ``datetime`` and the interval are checked. A start or end that is no time goes where ``datetime`` is one. Raises
+    ``datetime`` and the interval are checked. A start or end that is not a time goes where ``datetime`` is one. Raises
     ValueError, naming the field, when the item cannot be placed in time.
     """
     notes, odd = [], {}

@@ -1,4 +1,4 @@
-"""Which items of a search can be used: they have the bands, and say how to read them."""
+"""Which items of a search can be used: those that have the bands and the metadata to read them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def require_any(items: list[T], left: LeftOut, where: str) -> list[T]:
 def check(
     item: pystac.Item, bands: Sequence[str], profile: Profile, catalog: Catalog, *, mask: str, gsd: float | None
 ) -> Usable:
-    """What is found of an item. Raises InputError, DataError or ModelError where it cannot be used; see `checked`."""
+    """What is found of an item. Raises InputError, DataError or ModelError if it cannot be used; see `checked`."""
     specs = select(item, bands, profile, catalog)
     quality = mask_spec(item, profile, catalog) if mask == "auto" else None
     for spec in [*specs, *([quality.band] if quality else [])]:

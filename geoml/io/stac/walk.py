@@ -130,7 +130,7 @@ def _plausible(own: str, home: str) -> bool:
 
 
 def resolve_href(home: str, href: str) -> str:
-    """``href`` as seen from the document ``home``; what is no relative path stays, to be judged when it is read."""
+    """``href`` as seen from the document ``home``; what is not a relative path stays, to be judged when it is read."""
     try:
         scheme = urlsplit(href).scheme
         if "\\" in href and not scheme and not href.startswith(("\\\\", "<", "/")):

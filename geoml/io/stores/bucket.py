@@ -84,7 +84,7 @@ class Bucket:
             return not any(page for page in self._store.list(chunk_size=1))
 
     def head(self, name: str) -> ObjectInfo | None:
-        """The object, without its content; None when there is none."""
+        """The object, without its content; None if there is none."""
         with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
                 return _info(self._store.head(name))
@@ -92,7 +92,7 @@ class Bucket:
                 return None
 
     def get(self, name: str, limit: int) -> tuple[bytes, ObjectInfo] | None:
-        """A small object; None when there is none. Raises DataError for more than ``limit`` bytes."""
+        """A small object; None if there is none. Raises DataError for more than ``limit`` bytes."""
         with _translated_errors(self.what, f"{self.url}/{name}"):
             try:
                 answer = self._store.get(name)
@@ -103,7 +103,7 @@ class Bucket:
             return self._collected(name, answer, info.size), info
 
     def part(self, name: str, start: int, stop: int) -> tuple[bytes, ObjectInfo]:
-        """Bytes ``start`` … ``stop`` of an object, or to its end. Raises DataError when it is not there or not ours."""
+        """Bytes ``start`` … ``stop`` of an object, or to its end. Raises DataError if it is not there or not ours."""
         from obstore.exceptions import PermissionDeniedError
 
         with _translated_errors(self.what, f"{self.url}/{name}"):
@@ -116,7 +116,7 @@ class Bucket:
                 raise DataError(f"{self.url}/{name}: HTTP 403") from err
 
     def download(self, name: str, path: Path, limit: int, tag: str | None = None) -> ObjectInfo | None:
-        """Write the object to ``path``, atomically; None when there is none.
+        """Write the object to ``path``, atomically; None if there is none.
 
         Nothing is written when the object still has ``tag``. An object that changes while it is read is read again.
         """
@@ -221,7 +221,7 @@ def bucket_of(url: object) -> str:
 def public_url(url: str) -> str:
     """Where anybody may ask for an object: an https URL at the public endpoint of its store.
 
-    Nothing of the environment counts but the region of AWS and the name of the account of Azure, which are no secrets.
+    Nothing of the environment counts but the region of AWS and the name of the account of Azure, which are not secrets.
     Raises InputError for ``az://`` without an account: a container has no public name of its own.
     """
     kind, (bucket, _, key) = scheme(url), url.partition("://")[2].partition("/")

@@ -1,4 +1,4 @@
-"""The folder or bucket of a run, claimed: made where it is not there, and refused where it is somebody else's."""
+"""The folder or bucket of a run, claimed: made if it does not exist, and refused if it belongs to something else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def claim(out: str | Path | RunStore, state: str) -> RunStore:
 
 def _claim_bucket(store: RunStore, state: str) -> None:
     if not store.empty() and not store.sizes(state):
-        raise InputError(f"out: {store.url} holds other files; expected an empty prefix or one of an earlier run")
+        raise InputError(f"out: {store.url} contains other files; expected an empty prefix or one of an earlier run")
     _claim_folder(store.local, state, f"GEOML_SCRATCH: {store.local}", foreign=True)
 
 
@@ -51,7 +51,7 @@ def _claim_folder(out: Path, name: str, shown: str = "", *, foreign: bool = Fals
             raise InputError(f"{shown} is a file; expected a folder")
         state = within(out, f"{name}/plan.json").parent
         if not foreign and out.is_dir() and any(out.iterdir()) and not state.is_dir():
-            raise InputError(f"{shown} holds other files; expected an empty folder or one of an earlier run")
+            raise InputError(f"{shown} contains other files; expected an empty folder or one of an earlier run")
         state.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out).free
     except OSError as err:

@@ -96,7 +96,7 @@ def _from_url(href: str, shown: str, *, remote: bool, root: Path | None, look_up
         url = urlsplit(href)
         host, _ = url.hostname or "", url.port  # reading the port checks it
     except ValueError:  # its text may hold a password
-        raise InputError(f"href: {shown!r} is no URL") from None
+        raise InputError(f"href: {shown!r} is not a URL") from None
     if url.scheme == "file" and not remote:
         if host not in ("", "localhost"):
             raise InputError(f"href: {shown!r} names a file on another machine")
@@ -125,14 +125,14 @@ def _from_path(path: Path, shown: str, root: Path | None) -> str:
         full = ((root or Path()) / path).resolve()
         inside = root is None or full.is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError) as err:  # a NUL, a loop of links, a name that is too long
-        raise InputError(f"href: {shown!r} is no usable path ({err.__class__.__name__})") from None
+        raise InputError(f"href: {shown!r} is not a usable path ({err.__class__.__name__})") from None
     if not inside:
         raise InputError(f"href: {shown!r} lies outside the catalog's folder {root}")
     return str(full)
 
 
 def check_host(host: str, shown: str, *, look_up: bool = True) -> None:
-    """Raises InputError when ``host`` is or resolves to an address that is not public."""
+    """Raises InputError if ``host`` is or resolves to an address that is not public."""
     if not host or not re.fullmatch(r"[A-Za-z0-9._:\[\]%-]+", host):
         raise InputError(f"href: {shown!r} has no plain host name")
     try:
@@ -166,7 +166,7 @@ def _private(host: str, look_up: bool = True) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet. Raises ValueError for what is no address."""
+    """Whether an IP address is one of the open internet. Raises ValueError for what is not an address."""
     return _public(ipaddress.ip_address(address.split("%")[0]))
 
 
@@ -180,7 +180,7 @@ def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def scheme(text: object) -> str:
-    """The scheme of a URL in small letters, as hosts see it; empty for what is no URL."""
+    """The scheme of a URL in small letters, as hosts see it; empty for what is not a URL."""
     before, mark, _ = str(text).partition("://")
     return before.lower() if mark else ""
 
@@ -193,7 +193,7 @@ def origin(url: str) -> tuple[str, int]:
     except ValueError:
         host, port = "", None
     if not host or port is None:
-        raise InputError(f"{redact(url)!r} is no URL; expected https://host/path")
+        raise InputError(f"{redact(url)!r} is not a URL; expected https://host/path")
     return host, port
 
 

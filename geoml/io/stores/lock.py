@@ -36,7 +36,7 @@ NAME = ".geoml/lock.json"
 """Of the lock, in the folder of a run."""
 
 LARGEST = 2**16
-"""Bytes; a larger file or object is no lock."""
+"""Bytes; a larger file or object is not a lock."""
 
 WATCHED = 0.5
 """Leases that a lock older than the lease may stay as it is until its holder counts as dead."""
@@ -68,7 +68,7 @@ class Holder:
 
     @property
     def late(self) -> bool:
-        """Not renewed for longer than the lease, or so far in the future that it is no sign of life either."""
+        """Not renewed for longer than the lease, or so far in the future that it is not a sign of life either."""
         return abs(self.age) > settings().lease
 
     @property
@@ -86,7 +86,7 @@ class Slot(Protocol[Tag]):
     """The place of a lock. A tag stands for one state of its content."""
 
     def read(self) -> tuple[bytes, Tag] | None:
-        """Content and tag; None when there is none."""
+        """Content and tag; None if there is none."""
 
     def write(self, body: bytes, tag: Tag | None) -> Tag | None:
         """Replace the content that has ``tag`` (None: nothing is there); the new tag, or None when it has another."""
@@ -112,7 +112,7 @@ class FileSlot:
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
                     handle = os.open(self.path.name, flags, 0o644, dir_fd=folder)
                 except FileExistsError:
-                    self.read()  # raises where it is no file at all
+                    self.read()  # raises where it is not a file at all
                     return None
                 try:
                     os.write(handle, body)
@@ -155,7 +155,7 @@ class FileSlot:
             raise os_failure(self.path, err) from err
 
     def _flock(self, handle: int) -> None:
-        """Wait for the folder, but not for ever. Raises TransientError."""
+        """Wait for the folder, but not forever. Raises TransientError."""
         ends = time.monotonic() + settings().timeout
         while True:
             try:
@@ -215,7 +215,7 @@ def hold_lock(slot: Slot[Tag], url: str) -> Iterator[Holder]:
 
 
 def check_held(url: str) -> None:
-    """Raises TransientError when this process held the lock of ``url`` and has lost it."""
+    """Raises TransientError if this process held the lock of ``url`` and has lost it."""
     if url in _lost:
         raise TransientError(f"out: {url} was taken over by another process while this one did not answer; stopped")
 
@@ -249,7 +249,7 @@ def _acquire(slot: Slot[Tag], url: str) -> tuple[Holder, Tag]:
 
 
 def _wait_until_dead(slot: Slot[Tag], lock: tuple[bytes, Tag], url: str) -> None:
-    """Return when the holder of ``lock`` is dead. Raises TransientError when it is alive."""
+    """Return when the holder of ``lock`` is dead. Raises TransientError if it is alive."""
     holder = parse_holder(lock[0])
     if holder is not None and holder.gone:
         log.info("out: %s: taken over from pid %d, which is gone", url, holder.pid)

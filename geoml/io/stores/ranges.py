@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from rasterio.abc import MultiByteRangeResourceContainer
@@ -53,6 +53,7 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 MAGICS = {
     "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51"),
     "LAS file": (b"LASF",),
+    "VRT": (b"<VRTDataset",),
     "JSON document": (b"{", b"\xef\xbb\xbf", b" ", b"\t", b"\r", b"\n"),
 }
 """What each kind of file begins with; a JPEG 2000 passes for a TIFF, as both are rasters."""
@@ -157,14 +158,14 @@ class RemoteFile(ABC):
     @property
     def opener(self) -> MultiByteRangeResourceContainer:
         """What `rasterio.open` takes as ``opener``, with ``name`` as its path."""
-        return _Container(self)
+        return Container({self.name: self})
 
     def forget(self) -> None:
-        """Request everything of this file anew."""
+        """Request everything of this file again."""
         _cache.forget(self._href)
 
     def check(self) -> None:
-        """Read the head, unless it is cached. Raises ``failure``; DataError when it is not one of the ``kind``."""
+        """Read the head, unless it is cached. Raises ``failure``; DataError if it is not one of the ``kind``."""
         head = self._guarded(lambda: self._page(0), b"")
         self._guarded(lambda: check_head(head, self.kind), None)
         if self.failure is not None:
@@ -336,7 +337,7 @@ def widest(ranges: Sequence[tuple[int, int]], spare: int) -> int:
 
 
 def forget(href: str) -> None:
-    """Request everything of a file anew."""
+    """Request everything of a file again."""
     _cache.forget(href)
 
 
@@ -385,10 +386,20 @@ def _encoded(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
 
 
-class _Handle:
-    """What GDAL holds: a place in a `RemoteFile`."""
+class Readable(Protocol):
+    """What a `Container` holds, as `RemoteFile`."""
 
-    def __init__(self, file: RemoteFile) -> None:
+    @property
+    def size(self) -> int: ...
+    def check(self) -> None: ...
+    def read(self, start: int, count: int) -> bytes: ...
+    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]: ...
+
+
+class _Handle:
+    """What GDAL holds: a place in a file."""
+
+    def __init__(self, file: Readable) -> None:
         self._file, self._place = file, 0
 
     def read(self, count: int = -1) -> bytes:
@@ -413,25 +424,33 @@ class _Handle:
         """Nothing to close: connections are shared."""
 
 
-class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio has no types
-    """A folder with one file in it: GDAL finds no side files."""
+class Container(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio has no types
+    """A folder with a few files in it, by name: GDAL finds nothing beside them. A file is checked when it is opened."""
 
-    def __init__(self, file: RemoteFile) -> None:
-        self._file = file
+    def __init__(self, files: Mapping[str, Readable]) -> None:
+        self._files = files
+
+    def _file(self, path: str) -> Readable:
+        file = self._files.get(path.rsplit("/", 1)[-1])
+        if file is None:
+            raise FileNotFoundError(path)
+        try:
+            file.check()
+        except GeomlError as err:  # it stays in `failure`; none of ours must reach GDAL's C code
+            raise FileNotFoundError(path) from err
+        return file
 
     def open(self, path: str, mode: str = "r", **_: object) -> _Handle:
-        if not path.endswith(self._file.name):
-            raise FileNotFoundError(path)
-        return _Handle(self._file)
+        return _Handle(self._file(path))
 
     def isfile(self, path: str) -> bool:
-        return path.endswith(self._file.name)
+        return path.rsplit("/", 1)[-1] in self._files
 
     def isdir(self, path: str) -> bool:
         return not self.isfile(path)
 
     def ls(self, path: str) -> list[str]:
-        return [self._file.name]
+        return list(self._files)
 
     def mtime(self, path: str) -> int:
         return 0
@@ -440,6 +459,4 @@ class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rast
         raise OSError("read only")
 
     def size(self, path: str) -> int:
-        if not self.isfile(path):
-            raise FileNotFoundError(path)
-        return self._file.size
+        return self._file(path).size

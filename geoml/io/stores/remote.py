@@ -1,4 +1,4 @@
-"""What lies elsewhere, worked on here: runs in an object store, and models, catalogs and regions by URL.
+"""Remote files, worked on locally: runs in an object store, and models, catalogs and regions by URL.
 
 A run in a bucket has a working copy in the scratch folder, so that all code works on files. `RunStore.push` publishes
 what is finished, `RunStore.pull` fetches what another machine published; the bucket is the truth, and the working copy
@@ -58,7 +58,7 @@ class RunStore:
     def push(self, *names: str) -> None:
         """Publish files and folders of ``local``, in the order given; each is whole before the next one starts.
 
-        A file is visible under its name whole or not at all. Raises TransientError when the store does not take it,
+        A file is visible under its name whole or not at all. Raises TransientError if the store does not take it,
         and when this process has lost the run's lock; DataError for a file that is not there.
         """
         check_held(self.url)
@@ -241,8 +241,8 @@ def fetch(url: str, what: str, limit: int, *, guarded: bool = False) -> Path:
 
     The host and port of a URL that the user wrote may be private; ``guarded`` URLs come from elsewhere, so theirs may
     not. Files of one folder lie in one folder. A copy whose tag is still that of the store is not fetched again. Raises
-    InputError when there is no such file or no access (``what`` is the field that names it), DataError for more than
-    ``limit`` bytes, TransientError when nobody answers.
+    InputError if there is no such file or no access (``what`` is the field that names it), DataError for more than
+    ``limit`` bytes, TransientError if nobody answers.
     """
     check_url(url, what)
     url = signed(url, what)
@@ -267,7 +267,7 @@ def fetch(url: str, what: str, limit: int, *, guarded: bool = False) -> Path:
 
 
 def read(url: str, what: str, limit: int) -> bytes:
-    """A small object of a bucket. Raises InputError, DataError and TransientError where `fetch` does."""
+    """A small object of a bucket. Raises InputError, DataError and TransientError if `fetch` does."""
     home, name = url.rsplit("/", 1)
     answer = Bucket(home, what).get(name, limit)
     if answer is None:

@@ -32,7 +32,7 @@ def sign_href(href: str, endpoint: str, *, fresh: bool = False) -> str:
     Files on the host and port of the service itself are signed too, by ``endpoint/HOST/FOLDER``.
 
     Tokens are kept until ``MARGIN`` seconds before they expire; ``fresh`` asks for a new one (after a 403).
-    Raises TransientError when the endpoint does not answer, DataError when its answer is no token.
+    Raises TransientError if the endpoint does not answer, DataError if its answer is not a token.
     """
     url = urlsplit(href)
     host = url.hostname or ""

@@ -1,6 +1,6 @@
 """How long an answer may take: a time for its head, then a rate over a sliding window, however large it is.
 
-A timeout of the socket starts anew with each byte that drips, and a deadline for the full either grows with the
+A timeout of the socket starts again with each byte that drips, and a deadline for the full either grows with the
 largest body that is allowed or ends honest ones.
 """
 
@@ -49,7 +49,7 @@ class SpeedWatch:
         self._done.set()
 
     def add(self, connection: HTTPConnection) -> None:
-        """Watch a connection of the request. Raises TimeoutError when its time is over."""
+        """Watch a connection of the request. Raises TimeoutError if its time is over."""
         self._connections.append(connection)
         if self.too_slow:
             raise TimeoutError

@@ -1,4 +1,4 @@
-"""Files appear under their final name whole or not at all."""
+"""Files get their final name only when they are complete."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def os_failure(path: Path, err: OSError, verb: str = "written") -> GeomlError:
     if err.errno == errno.ENAMETOOLONG:
         return InputError(too_long(path))
     if out_of_memory(err):
-        return TransientError(f"{path}: not {verb}, for there is no memory left; free some")
+        return TransientError(f"{path}: not {verb}: not enough memory; free some")
     return DataError(f"{path}: not {verb} ({err})")
 
 
@@ -109,7 +109,7 @@ def within(root: Path, name: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise DataError(f"{root}: {name!r} is no file of this folder")
+        raise DataError(f"{root}: {name!r} is not a file of this folder")
     path = Path(root)
     try:
         for part in parts[:-1]:
@@ -122,9 +122,9 @@ def within(root: Path, name: str) -> Path:
 
 
 def read_small(path: Path, limit: int = SMALL) -> bytes | None:
-    """The content of a small file that somebody else may have put there; None when there is none.
+    """The content of a small file that somebody else may have put there; None if there is none.
 
-    Raises DataError for what is no regular file (a link, a pipe, a device: nothing is waited for), for more than
+    Raises DataError for what is not a regular file (a link, a pipe, a device: nothing is waited for), for more than
     ``limit`` bytes, and for one that cannot be read. Memory is that of what is there.
     """
     try:
@@ -149,7 +149,7 @@ def read_small(path: Path, limit: int = SMALL) -> bytes | None:
 
 
 def stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is written anew: its number, size and time; None where there is none."""
+    """What changes when a file is written again: its number, size and time; None if there is none."""
     try:
         now = path.stat()
     except (OSError, ValueError):
@@ -158,7 +158,7 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def check_regular(path: Path) -> Path:
-    """``path``, for readers of tables that would wait for a pipe for ever. Raises DataError when it is no regular file.
+    """``path``, for readers of tables that would wait for a pipe forever. Raises DataError if it is not a regular file.
 
     A missing path passes: opening it raises.
     """
@@ -191,7 +191,7 @@ def write_bytes(path: Path, body: bytes) -> None:
 def write_json(path: Path, obj: object) -> None:
     """Write ``obj`` as JSON, atomically and the same for equal objects: sorted keys, two spaces, UTF-8.
 
-    Raises InputError when the object is not JSON (NaN and infinity are not), DataError when it cannot be written.
+    Raises InputError if the object is not JSON (NaN and infinity are not), DataError if it cannot be written.
     """
     try:
         text = json.dumps(obj, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -214,7 +214,7 @@ def _capped(handle: int, limit: int) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits. Raises DataError when it cannot be read."""
+    """SHA-256 of a file as 64 hexadecimal digits. Raises DataError if it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

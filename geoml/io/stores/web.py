@@ -1,6 +1,6 @@
 """One HTTP request, with a least speed and a largest size, that follows no redirect and goes to no private address.
 
-Everything that geoml reads over HTTP goes through `fetch`; its callers decide what is tried again (`back_off`) and
+Everything that geoml reads over HTTP goes through `fetch`; its callers decide what is retried (`back_off`) and
 where a redirect may lead (`redirect_target`).
 """
 
@@ -123,7 +123,7 @@ def _translated_errors(url: str, watch: SpeedWatch) -> Iterator[None]:
     try:
         yield
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
-        raise DataError(f"{redact(url)}: no URL that can be asked for") from None
+        raise DataError(f"{redact(url)}: not a usable URL") from None
     except (requests.RequestException, HTTPError, OSError, ValueError) as err:
         if _kind(err) == "SSLCertVerificationError":
             raise DataError(f"{redact(url)}: the server's certificate is not valid") from None
@@ -146,7 +146,7 @@ def redirect_target(answer: Answer, *, upgraded: bool = False) -> str | None:
         before, url = urlsplit(answer.url), urlsplit(urljoin(answer.url, where))
         same = url.hostname == before.hostname
     except ValueError:
-        raise DataError(f"{redact(answer.url)} redirects to what is no URL") from None
+        raise DataError(f"{redact(answer.url)} redirects to what is not a URL") from None
     if upgraded and same and (before.scheme, url.scheme) == ("https", "http"):
         url = url._replace(scheme="https")
     if url.scheme not in {"https", "http" if before.scheme == "http" else "https"}:

@@ -194,7 +194,7 @@ class Footprints:
 
 
 def _outline(item: pystac.Item) -> shapely.MultiPolygon | None:
-    """The footprint, cut at the antimeridian; None where it is not known."""
+    """The footprint, cut at the antimeridian; None if it is not known."""
     try:
         outline = from_geometry(item.geometry) if item.geometry else None
     except (InputError, ValueError):

@@ -38,7 +38,7 @@ _BOXES = (("x", "y", "w", "h"), ("left", "top", "width", "height"), ("xmin", "ym
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """What was found in one frame: ``boxes`` (n, 4) left, top, width, height in pixels; ``confidence`` (n,) 0..1;
-    ``kind`` (n,) names of classes, empty where there is none; ``id`` (n,) of the file, -1 where it has none;
+    ``kind`` (n,) names of classes, empty if there is none; ``id`` (n,) of the file, -1 where it has none;
     ``reported`` (n,) bool where who found them says which of them are things, and which only may be."""
 
     frame: int
@@ -109,14 +109,14 @@ def read_detections(path: str | Path) -> Iterator[Detections]:
 def read_matrices(path: str | Path) -> dict[int, Matrix]:
     """Homographies by frame: rows of frame and nine numbers, row by row of the (3, 3) matrix.
 
-    Raises InputError for a file that is not there, DataError for a row that is none and a frame that is there twice.
+    Raises InputError for a file that is not there, DataError for an invalid row and a frame that appears twice.
     """
     place, found = _there(path, "homographies"), dict[int, Matrix]()
     for line, values in _numbers(place):
         if len(values) != 10 or not whole(values[0]):
             raise DataError(f"{place}: line {line}: {len(values)} numbers; expected a frame and the 9 of a homography")
         if int(values[0]) in found:
-            raise DataError(f"{place}: line {line}: frame {int(values[0])} is there twice")
+            raise DataError(f"{place}: line {line}: frame {int(values[0])} appears twice")
         found[int(values[0])] = np.array(values[1:]).reshape(3, 3)
     if not found:
         raise DataError(f"{place}: no homography in it")
@@ -252,7 +252,7 @@ def whole(value: float) -> bool:
 
 
 def _ids(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Ids as whole numbers, -1 for what is none."""
+    """Ids as whole numbers, -1 for anything else."""
     return np.where(np.abs(values) < 2**53, values, -1).astype(np.int64)
 
 

@@ -24,7 +24,7 @@ class StepDuration:
 
     @classmethod
     def parse(cls, text: str, field: str = "duration") -> Self:
-        """Raises InputError, naming the field, for what is no duration above nothing, or mixes months and days."""
+        """Raises InputError, naming the field, for what is not a duration above nothing, or mixes months and days."""
         found = _ISO.fullmatch(text) if isinstance(text, str) else None
         years, months, weeks, days, hours, minutes, seconds = (
             int(g or 0) for g in (found.groups() if found else [0] * 7)

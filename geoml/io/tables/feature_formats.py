@@ -49,7 +49,7 @@ def is_geoparquet(path: Path) -> bool:
 def write_as(path: Path, kind: Format) -> Path:
     """Write the GeoParquet file ``path`` of polygons as another ``kind`` beside it, atomically; the new path.
 
-    Raises DataError when it cannot be read or written.
+    Raises DataError if it cannot be read or written.
     """
     target = path.with_suffix(f".{kind}")
     file = _opened(path)
@@ -83,7 +83,7 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def _field(field: pa.Field) -> pa.Field:
-    """What GDAL's formats have in the place of a column: no lists."""
+    """What GDAL's formats have instead of a column: no lists."""
     if field.name == "geometry":
         return pa.field("geometry", pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
     return pa.field(field.name, pa.string() if pa.types.is_list(field.type) else field.type)

@@ -185,7 +185,7 @@ def write_features(
     """Write a frame of features as GeoParquet 1.1, see `geoml.io.tables.geoparquet`. Atomic.
 
     Columns beside those of `SCHEMA` have the type in ``types``, else the one that Arrow finds for them.
-    Raises InputError for a frame that is not in EPSG:4326, DataError when the file cannot be written.
+    Raises InputError for a frame that is not in EPSG:4326, DataError if the file cannot be written.
     """
     typed = {**_TYPES, **(types or {})}
     if frame.crs is None or frame.crs.to_epsg() != 4326:

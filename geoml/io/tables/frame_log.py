@@ -21,13 +21,13 @@ from geoml.texts import listed
 
 _TIME = ("timestamp", "time", "datetime", "date_time", "utc")
 LONGEST = 1e8
-"""Seconds of a log: three years are no flight."""
+"""Seconds of a log: no flight lasts three years."""
 _LON, _LAT = ("longitude", "lon", "lng"), ("latitude", "lat")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameLog:
-    """``frame`` (n,) numbers in their order, None where the log has none; ``seconds`` (n,) from the first on;
+    """``frame`` (n,) numbers in their order, None if the log has none; ``seconds`` (n,) from the first on;
     ``start`` the time of the first, None for a log in seconds; ``zoned`` whether the log says in which zone that is;
     ``lonlat`` (n, 2) degrees of the camera, NaN where the log does not say."""
 
@@ -40,7 +40,7 @@ class FrameLog:
 
 def read_log(path: str | Path) -> FrameLog:
     """The log in ``path``. Raises InputError for a file that is not there, DataError for one without a column of times,
-    a time that is none, two rows of one time, times or frames that go backwards, and a frame that is missing."""
+    an invalid time, two rows of one time, times or frames that go backwards, and a frame that is missing."""
     if not Path(path).is_file():
         raise InputError(f"log: {str(path)!r} does not exist; expected a list (CSV) with a row for each frame")
     try:
@@ -67,7 +67,7 @@ def read_log(path: str | Path) -> FrameLog:
 
 
 def steady(numbers: NDArray[np.int64], where: str) -> None:
-    """Raise DataError where frames do not follow each other in even steps: one is missing, or they go backwards."""
+    """Raise DataError if frames do not follow each other in even steps: one is missing, or they go backwards."""
     step = np.diff(numbers)
     if len(step) and (step <= 0).any():
         at = int(np.argmax(step <= 0))

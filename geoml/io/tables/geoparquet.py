@@ -84,7 +84,7 @@ class Spill:
         self._file: pa.RecordBatchStreamWriter | None = None
 
     def add(self, table: pa.Table) -> None:
-        """Take rows. Raises OSError when the disk is full."""
+        """Take rows. Raises OSError if the disk is full."""
         self.rows, self.nbytes = self.rows + len(table), self.nbytes + table.nbytes
         self._fresh.append(table)
         if sum(map(len, self._fresh)) > self.held:
@@ -152,7 +152,7 @@ def write_sorted(tables: Iterable[pa.Table], extent: Extent, schema: pa.Schema, 
 
 
 def write_in_order(table: pa.Table, path: Path) -> None:
-    """Write rows with ``bbox`` and ``geometry`` in their own order. Atomic; raises DataError where that fails."""
+    """Write rows with ``bbox`` and ``geometry`` in their own order. Atomic; raises DataError if that fails."""
     extent = Extent()
     extent.add(bounds_of(table), types_of(table))
     said = table.replace_schema_metadata({**(table.schema.metadata or {}), "geo": extent.metadata()})

@@ -88,11 +88,11 @@ def read_panel(
     path: Path, layout: TableLayout, places: PlaceTable | None = None, until: pd.Timestamp | None = None,
     phase: int | None = None,
 ) -> TimePanel:  # fmt: skip
-    """A table with what is known at ``until`` (UTC); ``phase`` is that of the axis, by default the commonest.
+    """A table with what is known at ``until`` (UTC); ``phase`` is that of the axis, by default the most common.
 
     Raises InputError for columns that are not there and times without a zone, DataError, naming column and count, for
     times that are none, do not exist or come twice in their zone, or are off the axis; for two rows of a place and
-    time, rows out of order, values that are no numbers or infinite, rows without a place, and a place with two
+    time, rows out of order, values that are not numbers or infinite, rows without a place, and a place with two
     positions or another one than before; NothingFound without a row.
     """
     frame = _read(path, layout)
@@ -137,7 +137,7 @@ def read_panel(
 
 def place_columns(path: Path, wanted: Sequence[str], usual: Columns) -> Columns:
     """The columns of a file of places whose ids are among the wanted: ``usual`` where it has these, else the one with
-    most of them. Raises InputError where none has any."""
+    most of them. Raises InputError if none has any."""
     frame = _places_frame(path)
     names = [c for c in frame.columns if c != "geometry"]
     ways = [*([usual] if set(usual) <= set(names) else []), *((str(c),) for c in names)]
@@ -149,7 +149,7 @@ def place_columns(path: Path, wanted: Sequence[str], usual: Columns) -> Columns:
 
 
 def read_places(path: Path, file: PlaceFile) -> PlaceTable:
-    """Raises InputError for columns that are not there, DataError for a place that stands twice or has no position."""
+    """Raises InputError for columns that are not there, DataError for a place that appears twice or has no position."""
     frame = _places_frame(path)
     if missing := [c for c in file.id if c not in frame]:
         raise InputError(f"places: {path} has no column {listed(missing)}; it has {listed(map(str, frame.columns))}")
@@ -168,7 +168,7 @@ def read_places(path: Path, file: PlaceFile) -> PlaceTable:
         moved = frame.assign(_id=ids, _lon=lonlat[:, 0], _lat=lonlat[:, 1])[count.to_numpy()]
         names = sorted(set(moved["_id"]))
         places = moved.drop_duplicates(["_id", "_lon", "_lat"])["_id"].value_counts()
-        what = "has two positions" if (places > 1).any() else "stands twice"
+        what = "has two positions" if (places > 1).any() else "appears twice"
         raise DataError(
             f"places: {path}: {len(names)} ids come more than once, {names[0]!r} {what}; expected each once"
         )
@@ -240,7 +240,7 @@ def _parsed(column: pd.Series, name: str) -> pd.Series:
         return whole
     with_zone = text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)\s*$", regex=True)
     if with_zone.any() and not with_zone.all():
-        raise DataError(f"{name}: {int(with_zone.sum())} of {len(text)} rows say a zone; expected all or none")
+        raise DataError(f"{name}: {int(with_zone.sum())} of {len(text)} rows have a time zone; expected all or none")
     return whole if with_zone.any() else pd.to_datetime(text, format="ISO8601")
 
 
@@ -257,7 +257,7 @@ def _localised(naive: pd.Series, zone: dt.tzinfo, layout: TableLayout, until: pd
             if lost.any():
                 raise DataError(
                     f"{name}: {int(lost.sum())} local times {words} in {layout.zone} (first {naive[lost].iloc[0]});"
-                    " expected times that say their zone"
+                    " expected times with their zone"
                 )
     return utc
 
@@ -298,7 +298,7 @@ def _numbers(column: pd.Series, name: str, missing: Sequence[float]) -> Floats:
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     strange = int((np.isnan(values) & column.notna().to_numpy()).sum())
     if strange:
-        raise DataError(f"{name}: {strange} values are no numbers")
+        raise DataError(f"{name}: {strange} values are not numbers")
     if infinite := int(np.isinf(values).sum()):
         raise DataError(f"{name}: {infinite} values are infinite")
     return np.where(np.isin(values, missing), np.nan, values)
@@ -371,7 +371,7 @@ def _lonlat(frame: pd.DataFrame, lon: str, lat: str, what: str) -> Floats:
     out = np.column_stack([pd.to_numeric(frame[c], errors="coerce").to_numpy(np.float64) for c in (lon, lat)])
     wrong = ~(np.isfinite(out).all(1) & (np.abs(out[:, 0]) <= 180) & (np.abs(out[:, 1]) <= 90))
     if wrong.any():
-        raise DataError(f"{what}: {int(wrong.sum())} positions are no longitude and latitude in degrees")
+        raise DataError(f"{what}: {int(wrong.sum())} positions are not longitude and latitude in degrees")
     return out
 
 

@@ -119,8 +119,8 @@ class RowFile:
 def opened(out: Path, degrees: bool) -> Iterator[tuple[RowFile, RowFile]]:
     """(positions, tracks) to write; both appear when the body ends well, and neither after an error.
 
-    ``degrees``: geometries are in longitude and latitude, WGS 84. Raises InputError for a name that is no .parquet and
-    DataError where nothing can be written.
+    ``degrees``: geometries are in longitude and latitude, WGS 84. Raises InputError for a name without the suffix
+    .parquet and DataError if nothing can be written.
     """
     lines = tracks_path(out)
     options: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["class"], "write_page_checksum": True}

@@ -89,10 +89,10 @@ def _only_polygons(geometries: list[BaseGeometry], path: str) -> MultiPolygon:
     for geometry in geometries:
         inner = list(shapely.get_parts(shapely.get_parts(geometry)))  # a collection may hold multipolygons
         if any(not isinstance(p, Polygon) for p in inner):
-            raise InputError(f"region: {path!r} holds a {geometry.geom_type}; expected polygons only")
+            raise InputError(f"region: {path!r} contains a {geometry.geom_type}; expected polygons only")
         parts += inner
     if not parts:
-        raise InputError(f"region: {path!r} holds no polygon")
+        raise InputError(f"region: {path!r} contains no polygon")
     return MultiPolygon([p for p in shapely.force_2d(parts) if not p.is_empty])
 
 

@@ -51,7 +51,7 @@ def write_sightings(rows: Sightings, card: MapCard, recall: Mapping[int, float |
     first_seen, last_seen, sightings (days on which it was found), looks (days on which it was looked for), misses (of
     them since it was last found), missed_chance (of as many misses, were it there; null where the ``recall`` of its
     class is not known), closed (null while it is open), bbox, geometry (the last box). Raises InputError for a class
-    that the card does not know, DataError when the file cannot be written.
+    that the card does not know, DataError if the file cannot be written.
     """
     names = {c.value: c.name for c in card.classes}
     if strange := sorted(set(np.unique(rows.value).tolist()) - names.keys()):

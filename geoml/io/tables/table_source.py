@@ -1,4 +1,4 @@
-"""What a recipe says of a table of stations or polygons and of the file of their places."""
+"""The part of a recipe about a table of stations or polygons and the file of their places."""
 
 from __future__ import annotations
 

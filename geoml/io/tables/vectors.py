@@ -52,9 +52,9 @@ def read(
     text, named = file_and_layer(str(path))
     file, layer = Path(text), layer or named
     if "/vsi" in text or "\0" in text:
-        raise InputError(f"{field}: {text!r} is no plain path; expected a file")
+        raise InputError(f"{field}: {text!r} is not a plain path; expected a file")
     if file.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{field}: {text} is no {', '.join(SUFFIXES[:-1])} file; expected one of these")
+        raise InputError(f"{field}: {text} is not a {', '.join(SUFFIXES[:-1])} file; expected one of these")
     if not file.is_file():
         raise InputError(f"{field}: {text} does not exist; expected a vector file")
     if layer is not None and file.suffix.lower() in PARQUET:

@@ -1,4 +1,4 @@
-"""What came true of forecasts, as ``verification.parquet``: one row a lead, with the simple methods beside it."""
+"""Verification of forecasts, as ``verification.parquet``: one row for each lead, with the simple methods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
 """``simple`` is the MAE of each simple method that is not the model itself, ``best`` the best of them, ``skill`` that
 against it."""
 RUNNING = SCHEMA.append(pa.field("version", pa.int32())).append(pa.field("truth_sha256", pa.string()))
-"""Of all cycles of a folder: ``version`` of the cycle, and the hash of what its values were held against."""
+"""Of all cycles of a folder: ``version`` of the cycle, and the hash of what its values were compared with."""
 
 
 def lead_row(about: Mapping[str, Any], scores: Mapping[str, Any], simple: Mapping[str, float | None]) -> dict[str, Any]:
@@ -47,18 +47,18 @@ def best_of(mae: float | None, simple: Mapping[str, float]) -> dict[str, Any]:
 
 
 def write_verification(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Atomic. Raises DataError where nothing can be written."""
+    """Atomic. Raises DataError if nothing can be written."""
     write_running(pa.Table.from_pylist([dict(r) for r in rows], SCHEMA), path)
 
 
 def write_running(table: pa.Table, path: Path) -> None:
-    """Atomic. Raises DataError where nothing can be written."""
+    """Atomic. Raises DataError if nothing can be written."""
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def read_running(path: Path) -> pa.Table:
-    """A table of `RUNNING`, empty where there is no file. Raises DataError for a damaged one."""
+    """A table of `RUNNING`, empty if there is no file. Raises DataError for a damaged one."""
     if not path.is_file():
         return RUNNING.empty_table()
     try:

@@ -48,7 +48,7 @@ LATTICE = 16
 picture, so that a pixel does not depend on its block."""
 STRIP = 512
 """Rows of the picture that are worked on at a time."""
-DOMAIN = ReportLayer("domain", "likeness to the training data", Resampling.nearest, domain.NODATA)
+DOMAIN = ReportLayer("domain", "similarity to the training data", Resampling.nearest, domain.NODATA)
 
 Index = NDArray[np.int64]
 
@@ -96,7 +96,7 @@ def mosaic(
     """The picture of the ``drawn`` layers, with pixels of ``gsd`` metres or, where those are too many, larger ones.
 
     Of blocks without files (`BlockRows`) it is made of their sketches, with pixels of about the squares of these
-    (`sketch_metres`). Layers of which nothing is known are left out; None where there is nothing, or nothing that web
+    (`sketch_metres`). Layers of which nothing is known are left out; None if there is nothing, or nothing that web
     Mercator shows. Raises DataError for a damaged table of blocks.
     """
     sheet = mercator(_outlines(blocks), sketch_metres(blocks, gsd) or gsd)
@@ -214,7 +214,7 @@ def _paint(
     def read(item: pystac.Item) -> list[_Piece] | str:
         match = ID.fullmatch(item.id)
         if match is None or match[1] not in planes:
-            return f"{item.id} is no block of the run"
+            return f"{item.id} is not a block of the run"
         block = Block(planes[match[1]], *map(int, match.groups()[1:]))
         try:
             with blocks.stage(item), local_files():

@@ -1,4 +1,4 @@
-"""The features of a run as a page draws them: rings of (latitude, longitude) and what is said when one is clicked."""
+"""The features of a run as a page draws them: rings of (latitude, longitude) and the text shown on a click."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _first(file: pq.ParquetFile, ranks: Sequence[str]) -> Numbers:
 
 
 def _ranks(file: pq.ParquetFile, ranks: Sequence[str]) -> NDArray[np.float64] | None:
-    """What rows are chosen by, the largest first; None where there is no such column."""
+    """What rows are chosen by, the largest first; None if there is no such column."""
     if not ranks:
         return None
     column = file.read([ranks[0]]).column(0).combine_chunks()

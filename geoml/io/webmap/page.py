@@ -44,7 +44,7 @@ _HERE = Path(__file__).parent
 def map_page(
     out: Path, run: Mapping[str, Any], card: MapCard, part: ReportPart, stage: Stage = nullcontext
 ) -> str | None:
-    """The map of the run folder ``out``, of which ``run`` is what ``run.json`` says; None where nothing has a place.
+    """The map of the run folder ``out``, of which ``run`` is the contents of ``run.json``; None if nothing has a place.
 
     The bytes are the same however the run was cut, for each pixel is taken from the layers at full resolution; not so
     in a run of so many blocks that only their sketches are read, of which the page tells. Of a region that is too large

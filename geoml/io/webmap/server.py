@@ -1,4 +1,4 @@
-"""The map of a run on this machine: its page, tiles of its COGs and nothing else, for nobody but this machine."""
+"""Serve the map of a run: its page, tiles of its COGs and nothing else, to this machine only."""
 
 from __future__ import annotations
 

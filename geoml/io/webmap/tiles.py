@@ -68,7 +68,7 @@ class RunTiles:
 
     @classmethod
     def of(cls, store: RunStore) -> RunTiles:
-        """Raises InputError where there is no run with a map, DataError for a damaged one."""
+        """Raises InputError if there is no run with a map, DataError for a damaged one."""
         page, table = store.read(MAP, LARGEST), store.read("items.parquet", LARGEST)
         if page is None or table is None:
             why = f"holds no {MAP}; expected a finished run, which is made again with --map"
@@ -85,11 +85,11 @@ class RunTiles:
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as err:
             raise DataError(f"{store.url}: its map cannot be read ({err})") from err
         if not known:
-            raise DataError(f"{store.url}: its map names what is no block or layer")
+            raise DataError(f"{store.url}: its map names what is not a block or layer")
         return cls(store, data, ids, boxes, first_zoom(boxes))
 
     def page(self) -> str:
-        """The page of the run, with tiles at full resolution in the place of what it holds itself."""
+        """The page of the run, with tiles at full resolution instead of what it holds itself."""
         found = TITLE.search(self.store.read(MAP, LARGEST) or b"")
         from markupsafe import Markup
 
@@ -97,10 +97,10 @@ class RunTiles:
         return render(title, {**self.data, "server": "./", "tiles_from": self.first})
 
     def tile(self, key: str, z: int, x: int, y: int) -> bytes | None:
-        """PNG of 256 x 256 pixels of a layer, clear where nothing is known; None where no block lies.
+        """PNG of 256 x 256 pixels of a layer, clear where nothing is known; None if no block lies.
 
         A file that cannot be read is clear too; it is logged, and is in ``unread``. Raises InputError for a layer or a
-        zoom that is not there, DataError where no file can be read, TransientError where a store does not answer or
+        zoom that is not there, DataError if no file can be read, TransientError if a store does not answer or
         memory is short.
         """
         from rio_tiler.errors import TileOutsideBounds
@@ -132,7 +132,7 @@ class RunTiles:
 
     def point(self, lon: float, lat: float) -> tuple[dict[str, float], int]:
         """The stored values of all layers at a place that are known there, by key; and how many files there cannot be
-        read, of which ``unread`` holds the names. Raises TransientError where a store does not answer."""
+        read, of which ``unread`` holds the names. Raises TransientError if a store does not answer."""
         from rio_tiler.errors import PointOutsideBounds
 
         found: dict[str, float] = {}
@@ -246,7 +246,7 @@ def first_zoom(boxes: NDArray[np.float64]) -> int:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _is_layer(layer: Any) -> bool:

@@ -1,1 +1,1 @@
-"""What models of forecasts share: their channels, quantiles, calibration and scores."""
+"""Shared by forecast models: channels, quantiles, calibration and scores."""

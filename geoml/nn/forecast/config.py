@@ -1,4 +1,4 @@
-"""What every model of forecasts is built by: its channels, its leads and its quantiles."""
+"""The configuration of every forecast model: its channels, leads and quantiles."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def fractions(
 
 
 def fss(different: float, most: float) -> float | None:
-    """Fractions skill score of what `fractions` gives; None where neither has an event: that is no perfect forecast.
+    """Fractions skill score of what `fractions` gives; None if neither has an event: that is not a perfect forecast.
 
     N. M. Roberts and H. W. Lean (2008), https://doi.org/10.1175/2007MWR2123.1.
     """

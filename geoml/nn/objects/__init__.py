@@ -1,1 +1,1 @@
-"""What detectors of objects learn from and are scored by."""
+"""Targets, losses and scores of object detectors."""

@@ -41,7 +41,7 @@ class Knots(NamedTuple):
 
 
 def fitted(score: Scores, hit: NDArray[np.bool_]) -> tuple[str, Knots]:
-    """How it was fitted (``isotonic``, ``platt``; empty where too few match), and the curve, which never falls."""
+    """How it was fitted (``isotonic``, ``platt``; empty if too few match), and the curve, which never falls."""
     matches = int(hit.sum())
     if matches < LEAST:
         return "", Knots(np.empty(0), np.empty(0))
@@ -132,7 +132,7 @@ def best_f1(curve: PrecisionRecall, truth: int, lowest: float) -> float:
 
 
 def at_precision(curve: PrecisionRecall, least: float, lowest: float) -> float | None:
-    """The lowest threshold from which on so large a share is true; None where there is none."""
+    """The lowest threshold from which on so large a share is true; None if there is none."""
     enough = np.flatnonzero(curve.precision() >= least)
     return _between(curve, int(enough[-1]), lowest) if len(enough) else None
 

@@ -1,4 +1,4 @@
-"""Scores of boxes against true ones, picture by picture: the parts together give what the whole gives at once.
+"""Scores of boxes against true ones, picture by picture: the parts together give the score of the whole.
 
 - Average precision is that of COCO (Lin et al. 2014, https://arxiv.org/abs/1405.0312): at 101 recalls, by greedy
   matches, with any number of boxes in a picture; boxes of one score count together, so the order of pictures does not
@@ -93,7 +93,7 @@ class Totals(NamedTuple):
     truth: int
 
     def scores(self) -> dict[str, Any]:
-        """None where a score has no meaning."""
+        """None if a score has no meaning."""
         return {
             "precision": self.hits / self.found if self.found else None,
             "recall": self.hits / self.truth if self.truth else None,
@@ -120,7 +120,7 @@ class BoxScores:
         self.pictures: list[tuple[PictureBoxes, ...]] = []
         """By picture, by class."""
         self.outlined: list[tuple[PictureBoxes, ...]] = []
-        """The same of outlines; empty where there are none."""
+        """The same of outlines; empty if there are none."""
 
     def update(self, found: NDArray[np.float64], truth: NDArray[np.float64]) -> None:
         """Add a picture by its boxes; see `add`."""
@@ -159,7 +159,7 @@ class BoxScores:
         return [picture[k] for picture in self.pictures]
 
     def compute(self) -> dict[str, Any]:
-        """All scores as plain JSON values; None where a score has no meaning (a class without a true box).
+        """All scores as plain JSON values; None if a score has no meaning (a class without a true box).
 
         By class ``ap`` and ``ap50``, ``precision``, ``recall``, ``f1``, ``truth`` and ``found`` (numbers of boxes), and
         the same over all (AP: the mean of the classes that have truth) with ``count_error`` (found / truth - 1);

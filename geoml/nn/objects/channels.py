@@ -10,7 +10,7 @@ SIDES, TURN = 4, 2
 
 
 def kinds(channels: int, *, oriented: bool = False, masks: bool = False) -> int:
-    """Classes of objects that so many ``channels`` have room for. Raises InputError where there is none."""
+    """Classes of objects that so many ``channels`` have room for. Raises InputError if there is none."""
     box = SIDES + TURN * oriented + WORDS * masks
     if channels <= box:
         raise InputError(f"classes: {channels} channels; expected one or more, and {box} of a box")

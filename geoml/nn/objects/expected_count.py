@@ -39,7 +39,7 @@ class Correction:
 
     @property
     def ratio(self) -> float | None:
-        """True objects for one that the confidences add up to; None where nothing can be said."""
+        """True objects for one that the confidences add up to; None if nothing can be said."""
         total, real = float(self.sums.sum()), float(self.truth.sum())
         return real / total if total > 0 and real > 0 else None
 

@@ -1,4 +1,4 @@
-"""The branch of Mask R-CNN that says which cells of its box an object covers.
+"""The branch of Mask R-CNN that predicts which cells of its box an object covers.
 
 He et al.: Mask R-CNN. 2017, https://arxiv.org/abs/1703.06870; its layers are torchvision's (BSD-3-Clause). What is
 taught is read at points of the box, in pixels whose edges are whole numbers: torchvision's own targets lie half a pixel

@@ -3,7 +3,7 @@
 The cell of row i and column j at a step of s pixels looks from the middle of its square, (s (i + 1/2), s (j + 1/2)). In
 the dense map its answer stands in the pixel (s i + s / 2, s j + s / 2). For steps that are powers of two from 4 on no
 two cells share a pixel or have neighbouring ones, so every cell is a peak of its own, and the map can be cut and joined
-like that of any network. Distances are not negative: a box that lies wholly beside its pixel is told as one that
+like that of any network. Distances are not negative: a box that lies entirely beside its pixel is told as one that
 reaches to it. Objects of at least a step hold the middle of a cell, so the first step is to be no larger than they are.
 """
 

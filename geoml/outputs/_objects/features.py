@@ -42,7 +42,7 @@ def write_tables(run: FinishedRun, overlap: float, score: float) -> None:
     """Write `FEATURES` and `SUMMARY` into the folder of the run. Raises DataError.
 
     Of what is kept, candidates below the threshold of their class (``score`` where the card has none) are counted for
-    what they are worth and are no rows.
+    what they are worth and are not rows.
     """
     card, plan, path = run.plan.card, run.plan, run.out / FEATURES
     region: BaseGeometry = shapely.union_all([zone.geometry for zone in plan.zones])

@@ -1,4 +1,4 @@
-"""Which level of a pyramid tells of which boxes: by the sizes that the network learnt, in the pixels of each level."""
+"""Which level of a pyramid finds which boxes: by the sizes in the training data, in the pixels of each level."""
 
 from __future__ import annotations
 

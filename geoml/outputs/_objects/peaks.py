@@ -28,7 +28,7 @@ def candidates(
     """The columns (n,) of things in (K + 4, y, x) raw output of ``chip``: peaks of at least ``least``; with an angle in
     (K + 6, y, x), with a mask (n, `WORDS`) in (K + 4 + `WORDS`, y, x).
 
-    ``classes`` are the values of the K classes. No side is longer than ``longest`` pixels. Raises ModelError where the
+    ``classes`` are the values of the K classes. No side is longer than ``longest`` pixels. Raises ModelError if the
     raw output is not finite and something is ``known`` (y, x).
     """
     raw = raw.float()

@@ -1,4 +1,4 @@
-"""What the page of a run shows of objects: boxes on the map, how many of each class, and what its scores are worth."""
+"""The report of objects: boxes on the map, the number of each class, and how reliable the scores are."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ SIDE = 200
 
 @dataclass(frozen=True)
 class ObjectRow:
-    """A line of the legend; ``confidence`` is None where there is no object."""
+    """A line of the legend; ``confidence`` is None if there is no object."""
 
     name: str
     color: str
     count: int
     expected: float | None
     interval: tuple[int, int] | None
-    """Of the true number, 95 %; both None where the card does not know."""
+    """Of the true number, 95 %; both None if the card does not know."""
     confidence: float | None
     density: float | None
-    """Objects in a km² that was searched; None where none was."""
+    """Objects in a km² that was searched; None if none was."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class ObjectReport:
         )
 
     def _held_out(self) -> str:
-        """The scores of the card in one line; empty where it has none."""
+        """The scores of the card in one line; empty if it has none."""
         scores, names = self.card.scores, {"ap50": "AP50", "precision": "precision", "recall": "recall", "f1": "F1"}
         if not names.keys() <= scores.keys():
             return ""

@@ -20,7 +20,7 @@ def test_who_stops_is_told_what_is_kept_and_how_to_go_on(
             raise stop
         told = capsys.readouterr().err.splitlines()
         assert told[0] == "Stopped: 3 of 7 blocks are done, kept in my run"
-        assert told[1].startswith("To go on: geoml predict --out 'my run' -c")
+        assert told[1].startswith("To resume: geoml predict --out 'my run' -c")
         assert "sig" not in told[1]
         assert told[2:] == ["A signature or password was left out of that line: give it again"]
 
@@ -31,7 +31,7 @@ def test_a_line_that_is_whole_is_said_without_more(
     monkeypatch.setattr(sys, "argv", ["/bin/geoml", "predict", "-c", "https://h.example/c"])
     with pytest.raises(KeyboardInterrupt), resumable("out", lambda: "all"):
         raise KeyboardInterrupt
-    assert capsys.readouterr().err.splitlines()[1:] == ["To go on: geoml predict -c https://h.example/c"]
+    assert capsys.readouterr().err.splitlines()[1:] == ["To resume: geoml predict -c https://h.example/c"]
 
 
 @pytest.mark.parametrize("error", [SystemExit(2), DataError("broken")])

@@ -162,7 +162,7 @@ def test_a_file_with_several_layers_has_to_be_asked_for_one(tmp_path: Path) -> N
     path = tmp_path / "a.gpkg"
     pyogrio.write_dataframe(pd.DataFrame({"class": ["x", "y"]}), path, layer="about")
     points(["a", "b"]).to_file(path, layer="first", mode="a")
-    assert label_file.read(path, "class").classes == ("a", "b"), "a table without geometry is no layer of labels"
+    assert label_file.read(path, "class").classes == ("a", "b"), "a table without geometry is not a layer of labels"
     points(["c", "d"]).to_file(path, layer="second", mode="a")
     with pytest.raises(InputError, match=r"layer: .* has 2 layers: first, second; choose one, .*:first"):
         label_file.read(path, "class")
@@ -173,7 +173,7 @@ def test_a_file_with_several_layers_has_to_be_asked_for_one(tmp_path: Path) -> N
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("class,x,y\na,1,2\nb,3,4\n")
-    with pytest.raises(InputError, match=r"labels: .*a.csv is no .geojson, .*expected one of these"):
+    with pytest.raises(InputError, match=r"labels: .*a.csv is not a .geojson, .*expected one of these"):
         label_file.read(tmp_path / "a.csv", "class")
     with pytest.raises(InputError, match="does not exist"):
         label_file.read(tmp_path / "gone.gpkg", "class")

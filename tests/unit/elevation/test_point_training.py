@@ -52,7 +52,7 @@ def test_it_learns_and_is_scored_on_a_tile_that_it_has_not_seen(
     assert card.scores["miou"] > card.scores["methods"]["all ground"]["miou"] + 0.2
     assert not (tmp_path / "a" / ".fit").exists()
     assert fit(asked, tmp_path / "a") == card, "a finished package is given as it is"
-    with pytest.raises(InputError, match=r"out: .* of another recipe"):
+    with pytest.raises(InputError, match=r"out: .* of a different recipe"):
         fit(recipe(folder, seed=1), tmp_path / "a")
     found = score(tmp_path / "a", asked, "test")
     assert {k: found[k] for k in card.scores} == card.scores
@@ -79,7 +79,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(folder: Path, tm
     with pytest.raises(KeyboardInterrupt):
         fit(asked, tmp_path / "killed", stop)
     assert (tmp_path / "killed" / ".fit").exists()
-    with pytest.raises(InputError, match="unfinished run of another recipe"):
+    with pytest.raises(InputError, match="unfinished run of a different recipe"):
         fit(recipe(folder, steps=5), tmp_path / "killed")
     seen: list[float] = []
     assert fit(asked, tmp_path / "killed", lambda row: seen.append(row["epoch"])).sha256 == whole.sha256

@@ -129,7 +129,7 @@ def test_an_old_value_is_said_to_be_old(place: Path, tmp_path: Path) -> None:
         ({"reference_time": "2024-02-10T12:20Z"}, "reference-time: .* between steps"),
         ({"reference_time": "soon"}, "reference-time: 'soon'"),
         ({"model": "damped", "variable": "pm", "step": "PT1H"}, "leads: none"),
-        ({"model": "damped", "leads": "PT1H", "variable": "pm"}, "step: say that"),
+        ({"model": "damped", "leads": "PT1H", "variable": "pm"}, "step: not given"),
         ({"model": "damped", "leads": "PT1H", "step": "PT1H"}, "variable: .* has pm, wind"),
         ({"model": "dampd"}, "model: 'dampd' is not known"),
         (
@@ -161,7 +161,7 @@ def test_a_reference_time_without_data_is_refused(place: Path, tmp_path: Path) -
             forecast(place, tmp_path / "out", reference_time=when)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "x").write_text("")
-    with pytest.raises(InputError, match=r"out: .* holds other files"):
+    with pytest.raises(InputError, match=r"out: .* contains other files"):
         forecast(place, tmp_path / "other")
 
 
@@ -301,7 +301,7 @@ def test_what_is_learnt_goes_on_where_it_was_stopped_and_needs_times_that_choose
     del value["split"]["val"]
     with pytest.raises(InputError, match="no time of val"):
         pipeline.train(value, tmp_path / "three")
-    with pytest.raises(InputError, match="of another recipe"):
+    with pytest.raises(InputError, match="of a different recipe"):
         pipeline.train({**value, "epochs": 3}, tmp_path / "one")
 
 

@@ -38,7 +38,7 @@ def test_a_picture_is_read_by_window_with_its_place(tmp_path: Path) -> None:
     back = SensorImage.from_plain(json.loads(json.dumps(image.as_plain())))
     assert back.rpc.equals(image.rpc)
     assert (back.href, back.first, back.shape) == (image.href, image.first, image.shape)
-    with pytest.raises(DataError, match="says nothing"):
+    with pytest.raises(DataError, match="has no metadata"):
         SensorImage.from_plain({"href": "a"})
 
 

@@ -109,7 +109,7 @@ def test_a_range_is_its_good_bands_by_wavelength() -> None:
 def test_units_have_to_be_said_known_and_one() -> None:
     assert factor(["Nanometers"] * 3, "wavelength_units") == 1
     assert factor(["um", "Micrometers"], "wavelength_units") == 1000
-    with pytest.raises(InputError, match=r"wavelength_units: 2 of 3 bands say no unit"):
+    with pytest.raises(InputError, match=r"wavelength_units: 2 of 3 bands have no unit"):
         factor(["nm", None, " "], "wavelength_units")
     with pytest.raises(InputError, match=r"wavelength_units: 1 of 2 bands have the unit 'Wavenumber'"):
         factor(["nm", "Wavenumber"], "wavelength_units")

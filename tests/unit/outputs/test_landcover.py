@@ -92,7 +92,7 @@ def test_the_page_says_that_sets_are_missing_and_escapes_what_comes_from_files(t
     assert "without data of &lt;b&gt;." in said
     assert "<b>." not in said
     assert "<b>high" not in said
-    assert "no accuracy of the map" in said
+    assert "not the accuracy of the map" in said
 
 
 def test_the_page_names_the_promise_and_what_held(tmp_path: Path) -> None:

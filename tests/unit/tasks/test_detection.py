@@ -232,7 +232,7 @@ def test_outlines_are_scored_and_printed_beside_boxes(
     found = judge.compute()
     car, house = found["by_class"].values()
     assert (car["ap"], car["mask_ap50"], house["ap"]) == (1.0, 1.0, 1.0)
-    assert car["mask_ap"] > 0.85, "cells are no pixels"
+    assert car["mask_ap"] > 0.85, "cells are not pixels"
     assert house["mask_ap"] == pytest.approx(0.6), "pi / 4 of the box: six of ten overlaps"
     print_scores("detection", {"split": "test", "model": "m", **found})
     said = capsys.readouterr().out

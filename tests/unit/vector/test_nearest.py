@@ -13,7 +13,7 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
 def test_cosines_are_those_of_float64_whatever_is_stored(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest, "ROWS", 7)  # of which 100 is no multiple
+    monkeypatch.setattr(nearest, "ROWS", 7)  # of which 100 is not a multiple
     vectors = np.clip(RANDOM.normal(0, 40, (100, 16)), -127, 127).astype(dtype)
     query = unit(RANDOM.normal(size=(1, 16)).astype(np.float32))[0]
     exact = vectors.astype(np.float64)

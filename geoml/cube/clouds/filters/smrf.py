@@ -1,7 +1,7 @@
 """SMRF, the simple morphological filter: openings, then a threshold that grows with the slope.
 
 Pingel, Clarke and McBride 2013, https://doi.org/10.1016/j.isprsjprs.2012.12.002, made local: empty cells are left out
-of the openings, each of which is of the lowest points themselves and not of the opening before, and what is no ground
+of the openings, each of which is of the lowest points themselves and not of the opening before, and what is not ground
 is filled from some cells around in place of an inpainting of all. On slopes that costs less ground than the original.
 """
 
@@ -58,7 +58,7 @@ class SMRF:
         slope = np.minimum(np.nan_to_num(np.hypot(north, east)), np.float32(STEEPEST))
         allowed = np.float32(self.config.threshold) + np.float32(self.config.scaling) * slope
         ceiling = _bilinear(terrain + allowed, cells, x, y)
-        # a point in a pit is no ground either; within its cell the ground itself falls by the slope
+        # a point in a pit is not ground either; within its cell the ground itself falls by the slope
         floor = (terrain - allowed - np.float32(self.config.cell) * slope).ravel()[cells.cell]
         return np.asarray((z <= ceiling) & (z >= floor))
 

@@ -1,1 +1,1 @@
-"""What a finished run leaves for other programs beside COGs, GeoParquet and STAC."""
+"""Outputs of a finished run for other programs, in addition to COGs, GeoParquet and STAC."""

@@ -1,4 +1,4 @@
-"""What a finished run leaves for desktop programs: VRTs over all blocks, styles, and a QGIS project of them."""
+"""Outputs of a finished run for desktop programs: VRTs over all blocks, styles, and a QGIS project of them."""
 
 from __future__ import annotations
 

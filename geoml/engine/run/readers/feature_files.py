@@ -1,4 +1,4 @@
-"""The tables of a run that are polygons, in the formats that its recipe asks for beside GeoParquet."""
+"""The polygon tables of a run, in the formats that its recipe requests in addition to GeoParquet."""
 
 from __future__ import annotations
 

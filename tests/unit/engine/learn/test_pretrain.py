@@ -47,7 +47,7 @@ def test_an_encoder_of_the_region_is_learnt_and_can_be_gone_on_from(
     assert card.bands[1].std == pytest.approx(0.14, abs=0.07)
     assert not (tmp_path / "a" / ".fit").exists()
     assert fit(recipe(catalog), tmp_path / "a") == card, "a finished package is given as it is"
-    with pytest.raises(InputError, match=r"out: .* of another recipe"):
+    with pytest.raises(InputError, match=r"out: .* of a different recipe"):
         fit(recipe(catalog, seed=1), tmp_path / "a")
     on = recipe(catalog, init=str(tmp_path / "a"), bands=[], gsd=None, config={}, epochs=1)
     further = fit(on, tmp_path / "b")

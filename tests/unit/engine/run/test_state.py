@@ -63,7 +63,7 @@ def end(plan: Plan, out: Path, failed: dict[str, str] | None = None) -> None:
 
 
 def test_no_run_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="contains no run"):
         state(tmp_path)
     assert not list(tmp_path.iterdir()), "looking leaves nothing"
 

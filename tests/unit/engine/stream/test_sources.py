@@ -32,7 +32,7 @@ def test_a_folder_comes_in_the_natural_order_of_names(
     found = read(chips, recipe())
     assert names(found) == [f"{k}.tif" for k in range(12)], "2 before 10"
     assert [f.index for f in found] == list(range(12))
-    assert "1 files of other kinds are left out" in caplog.text
+    assert "1 files of other types are left out" in caplog.text
     third = read(chips, recipe(every=5))
     assert names(third) == ["0.tif", "5.tif", "10.tif"]
     assert [f.index for f in third] == [0, 5, 10]

@@ -104,7 +104,7 @@ def test_a_finished_run_is_returned_and_another_recipe_is_refused(problem, tmp_p
     before = (tmp_path / "m" / "model.safetensors").stat().st_mtime_ns
     assert fit(recipe, tmp_path / "m") == first
     assert (tmp_path / "m" / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="another recipe"):
+    with pytest.raises(InputError, match="a different recipe"):
         fit(problem(epochs=2), tmp_path / "m")
     assert fit(problem(epochs=2), tmp_path / "m", resume=False).training["recipe_hash"] == problem(epochs=2).hash
 

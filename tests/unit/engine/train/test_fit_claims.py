@@ -108,7 +108,7 @@ def test_another_recipe_is_refused_by_the_fields_that_differ(problem: Any, tmp_p
         with pytest.raises(InputError) as told:
             fit(other, out)
         said = str(told.value)
-        assert f"holds {state} of another recipe" in said
+        assert f"contains {state} of a different recipe" in said
         for word in ("seed is 3 there and 4 here", "optimiser.lr is 0.01 there and 0.02 here"):
             assert word in said, said
         assert not [w for w in ("epochs", "description", problem(epochs=2).hash[:8]) if w in said], said

@@ -178,7 +178,7 @@ def test_an_error_of_a_process_is_raised_here_and_a_killed_one_leaves_the_state(
     alone = learn(whole, tmp_path / "whole")
     learn(part, tmp_path / "part")
     machine(devices=2)
-    with pytest.raises(TransientError, match=r"SIGKILL.*goes on after its last epoch"):
+    with pytest.raises(TransientError, match=r"SIGKILL.*resumes after its last epoch"):
         learn(pixels(loss=killed), tmp_path / "part")
     rest = pixels()
     close(whole, rest, alone, learn(rest, tmp_path / "part"))

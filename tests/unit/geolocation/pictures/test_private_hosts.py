@@ -155,7 +155,7 @@ def test_http_on_the_same_host_means_https_to_a_catalog_alone() -> None:
     answer = web.Answer("https://h.example/x", 302, {"Location": "http://other.example/y"}, b"", 0)
     with pytest.raises(DataError, match="geoml does not follow"):
         web.redirect_target(answer, upgraded=True)
-    with pytest.raises(DataError, match="what is no URL"):
+    with pytest.raises(DataError, match="what is not a URL"):
         web.redirect_target(web.Answer("https://h.example/x", 302, {"Location": "http://["}, b"", 0))
 
 

@@ -74,7 +74,7 @@ def test_a_head_that_was_killed_within_an_epoch_ends_with_the_same_weights(made,
         with pytest.raises(KeyboardInterrupt):
             fit_locator.fit(given, tmp_path / "model", tmp_path / "cache")
     other = world_recipe(made, half=False, head=given.head, seed=9)
-    with pytest.raises(InputError, match="unfinished run of another recipe: seed is 0 there and 9 here"):
+    with pytest.raises(InputError, match="unfinished run of a different recipe: seed is 0 there and 9 here"):
         fit_locator.fit(other, tmp_path / "model", tmp_path / "cache")
     epochs: list[float] = []
     found = fit_locator.fit(given, tmp_path / "model", tmp_path / "cache", lambda e: epochs.append(e["epoch"]))

@@ -41,7 +41,7 @@ def test_a_run_or_another_catalog_is_left_as_it_is(tmp_path: Path, name: str) ->
     (tmp_path / "out" / "items").mkdir()
     other.write_text('{"type": "Collection", "links": []}')
     before = sorted(p.name for p in (tmp_path / "out").rglob("*"))
-    with pytest.raises(InputError, match=r"out: .* holds (a run|another catalog)"):
+    with pytest.raises(InputError, match=r"out: .* contains (a run|another catalog)"):
         write_scenes(found, TOLD, tmp_path / "out", "scenes")
     assert other.read_text() == '{"type": "Collection", "links": []}'
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == before

@@ -150,10 +150,10 @@ def test_an_item_whose_bands_are_in_another_order_is_refused(file: Path) -> None
 @pytest.mark.parametrize(
     ("tags", "match"),
     [
-        ({"wavelength_units": ""}, r"wavelength_units: 40 of 40 bands say no unit"),
+        ({"wavelength_units": ""}, r"wavelength_units: 40 of 40 bands have no unit"),
         ({"wavelength_units": "Index"}, r"wavelength_units: 40 of 40 bands have the unit 'Index'"),
         ({"wavelength_units": "Micrometers"}, r"wavelength: 40 of 40 bands lie at no wavelength in um"),
-        ({"wavelength": "red"}, r"wavelength: 40 of 40 bands have one that is no number"),
+        ({"wavelength": "red"}, r"wavelength: 40 of 40 bands have one that is not a number"),
         ({"wavelength": "655"}, r"40 bands lie at 655 nm"),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_file_without_wavelengths_is_refused(tmp_path: Path) -> None:
     place = {"crs": spectra.CRS, "transform": GRID.affine}
     with rasterio.open(path, "w", driver="GTiff", width=20, height=24, count=40, dtype="float32", **place) as file:
         file.write(spectra.scene(SENSOR, CLASSES, 1))
-    refused(DataError, item(path), ["655nm"], r"bands: 655nm; not one band says its wavelength")
+    refused(DataError, item(path), ["655nm"], r"bands: 655nm; no band has a wavelength")
 
 
 def test_a_range_is_for_recipes(file: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_thirtieth_of_february_is_kept() -> None:
     day = int(ticks(np.array([59]), "days since 2095-01-01", "360_day")[0])
     assert iso(day, "360_day") == "2095-02-30T00:00:00"
     assert iso(day + DAY, "360_day") == "2095-03-01T00:00:00"
-    with pytest.raises(DataError, match="2095-02-30 is no date of the calendar noleap"):
+    with pytest.raises(DataError, match="2095-02-30 is not a date of the calendar noleap"):
         tick_of(2095, 2, 30, 0, "noleap")
 
 
@@ -57,8 +57,8 @@ def test_a_zone_counts_and_a_fraction_of_an_hour_too() -> None:
         ("months since 2000-01-01", [1], "one length"),
         ("fortnights since 2000-01-01", [1], "one length"),
         ("hours", [1], "since a date"),
-        ("days since 2000-02-31", [1], "no date"),
-        ("days since 2000-01-01", [np.nan, 1.0], "1 times are no numbers"),
+        ("days since 2000-02-31", [1], "not a date"),
+        ("days since 2000-01-01", [np.nan, 1.0], "1 times are not numbers"),
         ("days since 2000-01-01", [1e300], "expected years"),
         ("days since 1500-01-01", [1], "1582"),
     ],

@@ -285,7 +285,7 @@ def test_a_frame_that_is_cut_short_inside_is_an_error_of_its_step(tmp_path: Path
 @pytest.mark.parametrize(
     ("times", "why"),
     [
-        ([0, 1, 1, 2], "stands twice .1 of 4"),
+        ([0, 1, 1, 2], "appears twice .1 of 4"),
         ([0, 2, 1, 3], "out of order"),
         ([0, 1, 2, 90], "appended in another unit"),
         ([0, 1, 2, 3.6], "out of step"),
@@ -308,7 +308,11 @@ def test_a_tag_of_celsius_over_kelvin_is_refused_by_unit_or_by_range(tmp_path: P
 
 @pytest.mark.parametrize(
     ("source", "why"),
-    [("http://127.0.0.1/a.nc", "no local path"), ("dods://h/a.nc", "no local path"), ("nowhere", "does not exist")],
+    [
+        ("http://127.0.0.1/a.nc", "not a local path"),
+        ("dods://h/a.nc", "not a local path"),
+        ("nowhere", "does not exist"),
+    ],
 )
 def test_what_is_no_local_file_is_asked_wrongly(source: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
@@ -364,7 +368,7 @@ def test_later_times_of_an_axis_say_nothing(tmp_path: Path) -> None:
     path = made.netcdf(tmp_path / "a.nc", frames(), [0, 1, 2, 2])
     noon = dt.datetime(2024, 1, 1, 1, tzinfo=dt.UTC)
     check(open_cube(path, spec("netCDF"), until=noon), frames()[:2])
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="appears twice"):
         open_cube(path, spec("netCDF"))
 
 

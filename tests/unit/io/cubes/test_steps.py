@@ -74,7 +74,7 @@ def test_periods_by_label() -> None:
 @pytest.mark.parametrize(
     ("hours", "why"),
     [
-        ([0, 1, 2, 2], "2 of 4|stands twice .1 of 4"),
+        ([0, 1, 2, 2], "2 of 4|appears twice .1 of 4"),
         ([0, 2, 1, 3], "out of order at 1970-01-01T01:00:00 .1 of 4"),
         ([0, 1, 2, 90], "88.0 steps from 1970-01-01T02:00:00 .*appended in another unit"),
     ],

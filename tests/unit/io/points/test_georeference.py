@@ -79,7 +79,7 @@ def test_the_wkt_wins_where_the_header_says_so(tmp_path: Path) -> None:
 def test_no_crs_names_the_option(tmp_path: Path) -> None:
     path = tmp_path / "a.laz"
     path.write_bytes(las_bytes(made_points(9), "1.2", 1, crs=None))
-    with pytest.raises(InputError, match=r"a\.laz: says no CRS; name it with --crs") as raised:
+    with pytest.raises(InputError, match=r"a\.laz: has no CRS; give it with --crs") as raised:
         open_source(str(path))
     assert "--vertical" in str(raised.value)
     source = open_source(str(path), "EPSG:32632+5773")
@@ -89,7 +89,7 @@ def test_no_crs_names_the_option(tmp_path: Path) -> None:
 
 def test_feet_without_a_word_on_heights_are_refused(tmp_path: Path) -> None:
     path = with_keys(tmp_path / "a.las", (3072, 2903), x=1_639_600.0, y=1_454_500.0)
-    with pytest.raises(InputError, match="says the unit of heights; name it with --vertical"):
+    with pytest.raises(InputError, match="the unit of heights is unknown; give it with --vertical"):
         open_source(str(path))
     assert open_source(str(path), vertical="m").z == 1
     assert open_source(str(path), vertical="ft").z == Fraction(3048, 10000)
@@ -139,9 +139,9 @@ def test_degrees_are_refused(crs: str) -> None:
 
 
 def test_options_that_are_no_crs_are_refused() -> None:
-    with pytest.raises(InputError, match="--crs: 'nonsense' is no horizontal CRS"):
+    with pytest.raises(InputError, match="--crs: 'nonsense' is not a horizontal CRS"):
         resolved(Stated(), "nonsense", None)
-    with pytest.raises(InputError, match="--vertical: 'EPSG:32632' is no CRS of heights"):
+    with pytest.raises(InputError, match="--vertical: 'EPSG:32632' is not a CRS of heights"):
         resolved(stated("EPSG:32632"), None, "EPSG:32632")
 
 

@@ -84,7 +84,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "2**31 points of old": (patched(OLD, COUNT_OLD, "<I", 2**31), "points"),
     "one point more": (patched(NEW, COUNT, "<Q", 3001), "says 3000 points"),
     "one point less": (patched(NEW, COUNT, "<Q", 2999), "says 3000 points"),
-    "one point more, flat": (patched(FLAT, COUNT, "<Q", 3001), "cut, or it lies"),
+    "one point more, flat": (patched(FLAT, COUNT, "<Q", 3001), "truncated or inconsistent"),
     "many points more of old": (patched(OLD, COUNT_OLD, "<I", 4000), "cannot be decoded"),
     "table before": (patched(NEW, at(NEW), "<q", 5), "table of chunks would be at byte 5"),
     "table beyond": (patched(NEW, at(NEW), "<q", 2**62), "table of chunks would be at"),
@@ -101,7 +101,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "pointwise": (patched(NEW, laszip(NEW), "<H", 1), "compressor 1"),
     "many items": (patched(NEW, laszip(NEW) + 32, "<H", 65535), "65535 items"),
     "items of other sizes": (patched(NEW, laszip(NEW) + 36, "<H", 60000), "LASzip has points of 60000"),
-    "layer of 4 GB": (patched(NEW, at(NEW) + 8 + 34, "<I", 2**32 - 1), "damaged, or one of them lies"),
+    "layer of 4 GB": (patched(NEW, at(NEW) + 8 + 34, "<I", 2**32 - 1), "damaged or inconsistent"),
     "extra bytes": (with_record(FLAT, "LASF_Spec", 4, bytes([0, 0, 10, 0]).ljust(192, b"\0")), "extra bytes of 8"),
     "extra bytes of no kind": (with_record(FLAT, "LASF_Spec", 4, bytes([0, 0, 99, 0]).ljust(192, b"\0")), "type 99"),
 }
@@ -137,7 +137,7 @@ def test_a_wkt_that_lies_is_no_crs(tmp_path: Path) -> None:
     wkt = NEW.index(b"LASF_Projection") + 52
     path = tmp_path / "a.laz"
     path.write_bytes(patched(NEW, wkt, "<9s", b"nonsense["))
-    with pytest.raises(InputError, match="says no CRS"):
+    with pytest.raises(InputError, match="has no CRS"):
         open_source(str(path))
 
 
@@ -208,7 +208,7 @@ COPC_LIES: dict[str, tuple[Change, str]] = {
     "a page of no whole entry": (entry("<Qii", 16, 600, 33, -1), "a page of its hierarchy has 33 bytes"),
     "a node beyond the file": (entry("<Q", 16, 2**40), "which lies"),
     "a node of no bytes": (entry("<i", 24, 0), "which lies"),
-    "a node of too few bytes": (entry("<i", 24, 40), "damaged, or one of them lies|less than a point"),
+    "a node of too few bytes": (entry("<i", 24, 40), "damaged or inconsistent|less than a point"),
     "a node with a point more": (entry("<i", 28, 201), "its hierarchy has 3001 points, its header says 3000"),
     "a node with 2**31 points": (entry("<i", 28, 2**31 - 1), "which lies"),
     "a node with -2 points": (entry("<i", 28, -2), "which lies"),
@@ -251,7 +251,7 @@ def test_a_copc_whose_cube_or_sum_lies_is_named(tmp_path: Path, copc: bytes) -> 
 EPT_LIES: dict[str, tuple[str, object, str]] = {
     "binary tiles": ("dataType", "binary", "tiles of 'binary'"),
     "zstandard tiles": ("dataType", "zstandard", "tiles of 'zstandard'"),
-    "no cube": ("bounds", [0, 0, 0, 1, 2, 3], "no cube"),
+    "no cube": ("bounds", [0, 0, 0, 1, 2, 3], "not a cube"),
     "bounds of words": ("bounds", ["a"] * 6, "expected six numbers"),
     "bounds turned over": ("boundsConforming", [5, 5, 5, 0, 0, 0], "expected six numbers"),
     "points below none": ("points", -1, "an EPT of '-1' points"),
@@ -280,7 +280,7 @@ def test_a_document_that_lies_is_named(tmp_path: Path, lie: str) -> None:
         ({"0-0-0-0": -1}, "leads to itself"),
         ({"1-9-9-9": 4}, "which is none"),
         ({"0-0-0-0": 101}, "has 100 points, its hierarchy says 101|its hierarchy has 101 points"),
-        ([1, 2], "no object"),
+        ([1, 2], "not an object"),
     ],
 )
 def test_pages_of_an_ept_that_lie_are_named(tmp_path: Path, entries: object, message: str) -> None:

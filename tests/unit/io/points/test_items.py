@@ -56,7 +56,7 @@ def test_an_item_says_the_crs_of_a_silent_file(tmp_path: Path) -> None:
     stating = item_source(theirs(tmp_path, BOX, "b.laz", **{"proj:epsg": 25833}), local(tmp_path))
     assert stating.crs == "EPSG:32632"  # the file counts first
     assert same(read_window([silent], ALL), read_window([stating], ALL))
-    with pytest.raises(InputError, match=r"item tile: .*a\.laz: says no CRS"):
+    with pytest.raises(InputError, match=r"item tile: .*a\.laz: has no CRS"):
         item_source(theirs(tmp_path, BOX, "a.laz"), local(tmp_path))
 
 

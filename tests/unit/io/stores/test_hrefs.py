@@ -175,7 +175,7 @@ def test_origins_have_a_port() -> None:
     assert hrefs.origin("HTTPS://Data.Example./x") == hrefs.origin("https://data.example:443/y")
     assert hrefs.origin("http://data.example") == ("data.example", 80)
     for wrong in ("http://[", "https://h:99999/", "s3://bucket/key", "/path"):
-        with pytest.raises(InputError, match="is no URL"):
+        with pytest.raises(InputError, match="is not a URL"):
             hrefs.origin(wrong)
 
 

@@ -115,7 +115,7 @@ def test_homographies(write: Write) -> None:
     np.testing.assert_array_equal(found[2], [[1, 0, 7], [0, 1, 8], [0, 0, 1]])
     for text in ("1,0,5,0,1,6,0,0,1\n", "1,0,5\n0,1,6\n0,0,1\n"):
         np.testing.assert_array_equal(read_matrix(write(text)), [[1, 0, 5], [0, 1, 6], [0, 0, 1]])
-    with pytest.raises(DataError, match="frame 1 is there twice"):
+    with pytest.raises(DataError, match="frame 1 appears twice"):
         read_matrices(write("1,1,0,5,0,1,6,0,0,1\n" * 2))
     for frame in ("nan", "inf", "1.5"):
         with pytest.raises(DataError, match="expected a frame"):

@@ -76,7 +76,7 @@ def changed(frame: pd.DataFrame, what: str) -> pd.DataFrame:
         ("twice", "time: 1 rows are of a place and step that another row has"),
         ("order", "time: 1 rows are out of order"),
         ("infinite", "v: 1 values are infinite"),
-        ("text", "v: 1 values are no numbers"),
+        ("text", "v: 1 values are not numbers"),
         ("off", "time: 1 rows are off their step of PT1H"),
         ("no time", "time: 1 of 96 rows have no time"),
         ("no place", "id: 1 of 96 rows have no place"),
@@ -168,13 +168,13 @@ def test_places_are_points_or_polygons_and_stand_once(tmp_path: Path) -> None:
     found = read_places(tmp_path / "p.parquet", PlaceFile(path="p", id="code"))
     assert found.ids == ("b", "a")
     assert all(shapely.contains_xy(s, *xy) for s, xy in zip(squares, found.lonlat, strict=True))
-    for lons, what in (("13,13", "stands twice"), ("13,13.5", "has two positions")):
+    for lons, what in (("13,13", "appears twice"), ("13,13.5", "has two positions")):
         rows = [f"b,{lon},52" for lon in lons.split(",")]
         (tmp_path / "p.csv").write_text("\n".join(["id,lon,lat", *rows]))
         with pytest.raises(DataError, match=f"'b' {what}"):
             read_places(tmp_path / "p.csv", PlaceFile(path="p"))
     (tmp_path / "p.csv").write_text("id,lon,lat\na,200,52\n")
-    with pytest.raises(DataError, match="1 positions are no longitude"):
+    with pytest.raises(DataError, match="1 positions are not longitude"):
         read_places(tmp_path / "p.csv", PlaceFile(path="p"))
     with pytest.raises(InputError, match="no column key"):
         read_places(tmp_path / "p.csv", PlaceFile(path="p", id="key"))

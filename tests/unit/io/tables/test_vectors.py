@@ -91,7 +91,7 @@ def test_a_virtual_layer_under_another_name_leads_to_no_other_file(tmp_path: Pat
 
 def test_paths_of_gdal_and_entities_are_refused(tmp_path: Path) -> None:
     for text in ("/vsizip/a.zip/a.shp", "/vsicurl/https://host.example/a.gpkg"):
-        with pytest.raises(InputError, match=r"labels: .* no plain path"):
+        with pytest.raises(InputError, match=r"labels: .* not a plain path"):
             vectors.read(text)
     (tmp_path / "a.kml").write_text('<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY a "b">]><kml/>', encoding="utf-8")
     with pytest.raises(DataError, match="cannot be read"):

@@ -1,0 +1,165 @@
+"""Parts that touch, read as one file: the same pixels as the whole, and nothing that a VRT of others could do more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+
+from geoml import testing
+from geoml.errors import DataError, InputError
+from geoml.io.cog import vrt_mosaic
+from geoml.io.cog.read import header, read
+from geoml.io.cog.vrt_mosaic import VrtMosaic, MosaicBand, MosaicPart
+from geoml.io.stac.bands import BandSpec
+from geoml.settings import settings
+from tests.integration import fault_server
+
+DATA = testing.smooth((2, 70, 90), seed=5)
+GRID = Affine(10, 0, 600_000, 0, -10, 7_000_000)
+BOX = GeoBox((70, 90), GRID, "EPSG:32621")
+PARTS = tuple(
+    MosaicPart(f"p{r}{c}.tif", r, c, *DATA[0, r : r + 32, c : c + 64].shape) for r in (0, 32, 64) for c in (0, 64)
+)
+MOSAIC = VrtMosaic("EPSG:32621", GRID, (70, 90), (MosaicBand("uint16", 0.0), MosaicBand("uint16", 0.0)), PARTS)
+NAMES = [p.href for p in PARTS]
+
+
+def written(path: Path, data: np.ndarray, transform: Affine) -> None:
+    size = {"count": len(data), "height": data.shape[1], "width": data.shape[2], "dtype": data.dtype}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32621", transform=transform, nodata=0, **size) as file:
+        file.write(data)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A folder with the parts, a VRT over them and the whole as one file."""
+    for p in PARTS:
+        written(
+            tmp_path / p.href,
+            DATA[:, p.y : p.y + p.height, p.x : p.x + p.width],
+            GRID @ Affine.translation(p.x, p.y),
+        )
+    written(tmp_path / "whole.tif", DATA, GRID)
+    (tmp_path / "m.vrt").write_text(MOSAIC.text(NAMES))
+    return tmp_path
+
+
+@pytest.fixture
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of these tests are private hosts."""
+    monkeypatch.setenv("GEOML_PRIVATE_HOSTS", "true")
+    settings.cache_clear()
+
+
+def specs(href: str | Path, **more: object) -> list[BandSpec]:
+    spec = BandSpec("one", "image", str(href), "red", remote=False)
+    return [replace(spec, index=k, **more) for k in (1, 2)]  # type: ignore[arg-type]
+
+
+TARGETS = {
+    "the same grid": BOX,
+    "half a pixel off": GeoBox((60, 80), GRID @ Affine.translation(3.5, 4.25), "EPSG:32621"),
+    "coarser": GeoBox((20, 25), GRID @ Affine.scale(3.3), "EPSG:32621"),
+    "beyond its edge": GeoBox((90, 120), GRID @ Affine.translation(-10, -10), "EPSG:32621"),
+    "another CRS": GeoBox.from_bbox((-54.98, 63.06, -54.965, 63.065), "EPSG:4326", resolution=0.0001),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average"])
+def test_parts_are_read_as_the_whole_is(parts: Path, target: str, resampling: str) -> None:
+    """Kernels reach over the seams."""
+    ours = read(specs(parts / "m.vrt"), TARGETS[target], resampling=resampling)
+    whole = read(specs(parts / "whole.tif"), TARGETS[target], resampling=resampling)
+    assert all(np.array_equal(a, b) for a, b in zip(ours, whole, strict=True))
+
+
+def test_gdal_reads_what_we_write(parts: Path) -> None:
+    with (
+        rasterio.open(parts / "m.vrt") as file,
+        WarpedVRT(file, crs="EPSG:32621", resampling=Resampling.nearest) as same,
+    ):
+        assert np.array_equal(file.read(), DATA)
+        assert np.array_equal(same.read(), DATA)
+    assert header(specs(parts / "m.vrt")[0]).shape == (70, 90)
+
+
+def test_a_mosaic_on_a_server_is_read_part_by_part(parts: Path, loopback: None) -> None:
+    files = {f"/a/{p.name}": p.read_bytes() for p in parts.iterdir()}
+    corner = GeoBox((20, 20), GRID, "EPSG:32621")
+    with fault_server.serve(files=files) as server:
+        data, valid = read(specs(f"{server.url}/a/m.vrt", remote=True), corner)
+        assert np.array_equal(data, DATA[:, :20, :20])
+        assert valid.all()
+        assert {s.path for s in server.seen} == {"/a/m.vrt", "/a/p00.tif"}, (
+            "parts that are not needed are not asked for"
+        )
+        local = parts / "far.vrt"
+        local.write_text(MOSAIC.text([vrt_mosaic.for_gdal(f"{server.url}/a/{n}") for n in NAMES], relative=False))
+        assert np.array_equal(read(specs(local), BOX)[0], DATA)
+        del server.files["/a/p3264.tif"]
+        with pytest.raises(DataError, match=r"item one, asset image .*p3264\.tif.*404"):
+            read(specs(f"{server.url}/a/m.vrt", remote=True), TARGETS["half a pixel off"])
+
+
+def harmful(parts: Path) -> Iterator[tuple[str, str]]:
+    """VRTs that want more than a mosaic, and what is said of them."""
+    plain = MOSAIC.text(NAMES)
+    part = "<SourceFilename relativeToVRT="
+    yield plain.replace("p00.tif", "../../secret.tif"), "lies outside the catalog's folder"
+    yield plain.replace("p00.tif", "m.vrt"), "not a TIFF, it starts with b'<VRTDataset"
+    yield plain.replace("p00.tif", "gone.tif"), "gone.tif: No such file"
+    yield plain.replace(f'{part}"1" shared="0">p00', f'{part}"0" shared="0">/vsizip/x.zip/p00'), "is a GDAL construct"
+    yield (
+        plain.replace(f'{part}"1" shared="0">p00', f'{part}"0" shared="0">/vsicurl/http://127.0.0.1/p00'),
+        "private host",
+    )
+    yield plain.replace('band="1">', 'band="1" subClass="VRTDerivedRasterBand">', 1), "a derived band"
+    yield plain.replace("<VRTDataset ", '<VRTDataset subClass="VRTWarpedDataset" '), "VRTWarpedDataset"
+    yield plain.replace("SimpleSource>", "ComplexSource>"), "with ComplexSource"
+    yield plain.replace("</SRS>", "</SRS><MaskBand/>"), "with MaskBand"
+    yield plain.replace('<SrcRect xOff="0"', '<SrcRect xOff="1"', 1), "a part of a file"
+    yield plain.replace("<SourceBand>1<", "<SourceBand>2<", 1), "of another band"
+    yield plain.replace('band="2">', 'band="3">'), "out of order"
+    yield "<!DOCTYPE x>" + plain, "not a VRT|with declarations"
+    yield plain.replace("<SRS>", "<!ENTITY a 'b'><SRS>"), "with declarations"
+    yield plain[:-20], "no mosaic"
+
+
+def test_a_vrt_can_name_no_more_than_an_item_can(parts: Path) -> None:
+    inside = parts / "catalog"
+    inside.mkdir()
+    for p in parts.glob("p*.tif"):
+        p.rename(inside / p.name)
+    written(parts.parent / "secret.tif", DATA[:, :32, :64], GRID)
+    for k, (text, says) in enumerate(harmful(parts)):
+        (inside / "m.vrt").write_text(text)
+        with pytest.raises((DataError, InputError), match=says) as found:
+            read(specs(inside / "m.vrt", root=str(inside), item=f"i{k}"), BOX)
+        assert "item i" in str(found.value)
+
+
+def test_a_mosaic_in_a_catalog_elsewhere_names_no_files_here(parts: Path, loopback: None) -> None:
+    text = MOSAIC.text([str(parts / n) for n in NAMES], relative=False)
+    with (
+        fault_server.serve(files={"/a/m.vrt": text.encode()}) as server,
+        pytest.raises((DataError, InputError), match="is a local path in a remote catalog"),
+    ):
+        read(specs(f"{server.url}/a/m.vrt", remote=True), BOX)
+
+
+def test_parts_are_found_beside_their_vrt() -> None:
+    assert vrt_mosaic.located("./../a.tif", "https://x.org/c/mosaics/m.vrt?sig=1") == "https://x.org/c/a.tif"
+    assert vrt_mosaic.located("./a.tif", "s3://bucket/k/m.vrt") == "s3://bucket/k/a.tif"
+    assert vrt_mosaic.located("/vsigs/bucket/a.tif", "m.vrt") == "gs://bucket/a.tif"
+    for url in ("https://x.org/a.tif", "s3://b/a.tif", "gs://b/a.tif", "az://b/a.tif"):
+        assert vrt_mosaic.located(vrt_mosaic.for_gdal(url), "/c/m.vrt") == url
