@@ -1,8 +1,8 @@
 """Rasters in parts that touch (the shards of one export) as one: a VRT, written and read here.
 
 GDAL opens any file with any driver that a VRT names, so none from outside reaches it: `parsed` takes the few elements
-of a plain mosaic, the hrefs of its parts are checked as those of an item are, and GDAL is given `VrtMosaic.text`, in which
-the parts have names that only `MosaicFile` knows. Format: https://gdal.org/drivers/raster/vrt.html.
+of a plain mosaic, the hrefs of its parts are checked as those of an item are, and GDAL is given `VrtMosaic.text`, in
+which the parts have names that only `MosaicFile` knows. Format: https://gdal.org/drivers/raster/vrt.html.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_build_tools_are_pinned_to_what_is_locked() -> None:
     groups = PROJECT["dependency-groups"]
     texts = [t for name in ("tools", "build") for t in groups[name] if isinstance(t, str)]
     pinned = [Requirement(text) for text in texts]
-    assert {w.name for w in pinned} == {"editables", "hatchling", "uv"}
+    assert {w.name for w in pinned} == {"editables", "hatch-fancy-pypi-readme", "hatchling", "uv"}
     assert {w.name: str(w.specifier) for w in pinned} == {w.name: locked[w.name] for w in pinned}
     assert PROJECT["build-system"]["requires"] == [t for t in texts if "hatch" in t]
 

@@ -18,7 +18,7 @@ from geoml import testing
 from geoml.errors import DataError, InputError
 from geoml.io.cog import vrt_mosaic
 from geoml.io.cog.read import header, read
-from geoml.io.cog.vrt_mosaic import VrtMosaic, MosaicBand, MosaicPart
+from geoml.io.cog.vrt_mosaic import MosaicBand, MosaicPart, VrtMosaic
 from geoml.io.stac.bands import BandSpec
 from geoml.settings import settings
 from tests.integration import fault_server
