@@ -24,7 +24,7 @@ def shrink(
     """The same model with half the bytes of weights; it is read as float32 and runs as before.
 
     Example:
-    geoml models shrink demo-itaipu -o itaipu-small
+    geoml models shrink presto -o presto-small
     """
     from geoml.engine.packages import cards  # torch comes with the rest
     from geoml.engine.packages.shrink import shrink as smaller

@@ -173,7 +173,7 @@ def functions(file: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("<!-- run: never -->\n```bash\nls\n```\n", "no clause"),
+        ("<!-- run: never -->\n```bash\nls\n```\n", "not a clause"),
         ("<!-- run: by Makefile -->\n```bash\nls\n```\n", "a reason"),
         ("<!-- run: slow -->\n\n```bash\nls\n```\n", "right before a block"),
         ("```bash\nls\n", "without an end"),
