@@ -154,7 +154,7 @@ class Query(Frozen):
     region: RegionPlace | None = Field(
         default=None,
         description="polygons in any CRS: GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet;"
-        " file, FILE:LAYER or URL",
+        " file, FILE:LAYER or URL; or the URL of an ArcGIS feature layer",
     )
     datetime: Annotated[
         tuple[When, ...],

@@ -15,12 +15,12 @@ from pydantic import Field
 from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
-from geoml.data.recipe import resolve
+from geoml.data.recipe import resolve_vectors
 from geoml.data.target import Target
 from geoml.errors import DataError, InputError
 from geoml.grid.region import polygonal
 from geoml.io.tables import csv_rows, vectors
-from geoml.recipe import Frozen
+from geoml.recipe import Frozen, Place
 from geoml.texts import listed
 
 
@@ -28,8 +28,9 @@ class VectorLabels(Frozen):
     """Polygons of a vector file that carry a class."""
 
     name: str = Field(default="labels", description="name used by a split by label file")
-    file: str = Field(
-        description="GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet; FILE:LAYER of several"
+    file: Place = Field(
+        description="GeoJSON, GeoPackage, shapefile (or zipped), FlatGeobuf, KML or GeoParquet; FILE:LAYER of several;"
+        " or the URL of an ArcGIS feature layer"
     )
     field: str | None = Field(
         default=None, description="property with the class value or name; None: every label has the class `value`"
@@ -125,7 +126,7 @@ def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
     Points and lines become polygons when ``buffer`` > 0. Raises DataError for a file that cannot be read, InputError
     for a field or a value that the recipe does not explain.
     """
-    path = resolve(spec.file)
+    path = resolve_vectors(spec.file)
     frame = vectors.read(path)
     if frame.crs is None:
         raise DataError(f"{path}: has no CRS")

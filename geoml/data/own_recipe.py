@@ -18,7 +18,7 @@ class OwnRecipe(SceneFields):
     labels: Place = Field(
         default="",
         description="points or polygons: GeoPackage, GeoJSON, shapefile (or zipped), FlatGeobuf, KML or GeoParquet;"
-        " FILE:LAYER for a file with several layers",
+        " FILE:LAYER for a file with several layers; or the URL of an ArcGIS feature layer",
     )
     field: str = Field(default="", description="column of the labels with the class, a name or a number")
     add: tuple[Place, ...] = Field(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from geoml.data.source import Source
 from geoml.errors import InputError, unknown
 from geoml.io.cards.map_card import ClassInfo
+from geoml.io.stores.remote import is_url
 from geoml.io.unit_names import Unit
 from geoml.recipe import Frozen, Place, digest
 from geoml.settings import catalog_file, catalog_files, settings
@@ -449,6 +450,11 @@ def recipe_file(path: str | Path) -> Path:
     if not given.exists() and not given.suffix and given.name == str(path) and not shipped.is_file():
         raise unknown("recipe", str(path), recipe_names())
     return shipped if not given.exists() and given.name == str(path) and shipped.is_file() else given
+
+
+def resolve_vectors(text: str) -> str | Path:
+    """What `geoml.io.tables.vectors.read` takes: the URL of a feature layer as it is, a file as `resolve` gives it."""
+    return text if is_url(text) else resolve(text)
 
 
 def resolve(text: str) -> Path:

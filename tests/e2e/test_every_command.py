@@ -34,6 +34,7 @@ PLACE: dict[str, Any] = {"crs": "EPSG:32621", "transform": Affine(10, 0, 600_000
 
 def test_every_command_has_a_test_of_its_printed_output() -> None:
     for name in (
+        "test_arcgis",
         "test_cycles",
         "test_doctor",
         "test_earth_engine",
@@ -44,6 +45,7 @@ def test_every_command_has_a_test_of_its_printed_output() -> None:
         "test_learn",
         "test_own_files",
         "test_runs",
+        "test_satlas",
         "test_view",
     ):
         import_module(f"tests.e2e.{name}")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from geoml.cube import domain
 from geoml.data import label_file
 from geoml.data.label_file import LabelFile
-from geoml.data.recipe import resolve
+from geoml.data.recipe import resolve_vectors
 from geoml.engine.contract import input_of
 from geoml.engine.learn import choose, gather
 from geoml.engine.learn.choose import Choice, HeadCandidate, Learnt, Standard, Worth, share
@@ -114,7 +114,7 @@ def prepare(recipe: LearnRecipe) -> Ready:
             f"datetime: {len(recipe.query.datetime)} steps given; {taught.card.name} takes at most {taught.card.steps}"
         )
     labels = label_file.read(
-        resolve(recipe.labels), recipe.field, recipe.layer, contradictions=recipe.contradictions == "allow"
+        resolve_vectors(recipe.labels), recipe.field, recipe.layer, contradictions=recipe.contradictions == "allow"
     )
     query, region = _query(recipe.query, labels)
     labels = label_file.within(labels, region)

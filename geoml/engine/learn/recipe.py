@@ -31,7 +31,10 @@ class LearnRecipe(Frozen):
     description: str = Field(default="", description="stored in the card")
     license: str = Field(default="Apache-2.0", description="stored in the card")
     task: Literal["landcover"] = Field(default="landcover", description="stored in the card")
-    labels: Place = Field(description="points or polygons: GeoPackage, GeoJSON, GeoParquet or Shapefile, in any CRS")
+    labels: Place = Field(
+        description="points or polygons in any CRS: GeoPackage, GeoJSON, GeoParquet or Shapefile; or the URL of an"
+        " ArcGIS feature layer"
+    )
     field: str = Field(description="column of the labels with the class, a name or a number")
     layer: str | None = Field(default=None, description="layer of the labels, if the file has several")
     contradictions: Literal["refuse", "allow"] = Field(

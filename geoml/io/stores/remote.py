@@ -280,7 +280,7 @@ def _download(url: str, path: Path, what: str, limit: int, guarded: bool) -> Non
     from geoml.io.stores import web
 
     with atomic(path) as temporary, temporary.open("wb") as file:
-        answer = _follow(url, what, limit, guarded, file)
+        answer = follow(url, what, limit, file, guarded=guarded)
         if answer.status in web.RETRIED:
             raise web.busy_error(answer)
         if answer.status != 200:
@@ -293,8 +293,12 @@ def _download(url: str, path: Path, what: str, limit: int, guarded: bool) -> Non
             raise TransientError(f"{redact(url)}: {answer.size} of {length} bytes came")
 
 
-def _follow(url: str, what: str, limit: int, guarded: bool, into: BinaryIO) -> web.Answer:
-    """The answer after redirects. None may lead to a private address but on the host and port that the user named."""
+def follow(url: str, what: str, limit: int, into: BinaryIO, *, guarded: bool = False) -> web.Answer:
+    """The answer after redirects, asked for once; the body of HTTP 200 goes to ``into``.
+
+    None may lead to a private address but on the host and port that the user named; see `fetch` for ``guarded``. Raises
+    DataError for a redirect that leads elsewhere, and what `geoml.io.stores.web.fetch` raises.
+    """
     from geoml.io.stores import web
 
     location, trusted = url, None if guarded else origin(url)

@@ -15,7 +15,7 @@ from geoml.redacted import bare
 
 FOLDERS = ("model", "tiles")
 """Fields whose URL signs every file of its folder."""
-KINDS = (*FOLDERS, "catalog", "region", "points", "stereo")
+KINDS = (*FOLDERS, "catalog", "region", "labels", "points", "stereo")
 """Fields of a recipe whose URLs are remembered; what items and lists name is not."""
 
 _remembered: dict[str, str] = {}

@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.errors import InputError
 from geoml.grid.region import from_geometry
+from geoml.io.arcgis.service import is_features
 from geoml.io.stores.hrefs import check_url, redact
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.tables.vector_files import SUFFIXES, file_and_layer
@@ -28,12 +29,16 @@ def load_region(path: str) -> MultiPolygon:
     """The polygons of a file, by its path or URL, or of GeoJSON text, in EPSG:4326, split at the antimeridian.
 
     ``.geojson``/``.json`` (a geometry, a Feature, a FeatureCollection or an item), or another of
-    `geoml.io.tables.vectors`; ``FILE:LAYER`` of a file with several layers. Raises InputError for a missing file,
-    another format, no CRS, or anything that is not a polygon.
+    `geoml.io.tables.vectors`; ``FILE:LAYER`` of a file with several layers; or the URL of an ArcGIS feature layer.
+    Raises InputError for a missing file, another format, no CRS, or anything that is not a polygon; DataError and
+    TransientError for a server.
     """
     if path.lstrip().startswith("{"):
         return _inline(path)
     check_url(path, "region")
+    if is_features(path):
+        geometries, crs = _vectors(path, None)
+        return from_geometry(_in_degrees(_only_polygons(geometries, redact(path)), crs, redact(path)))
     path, layer = file_and_layer(path)
     href, url = path, is_url(path)
     file, path = Path(urlsplit(href).path if url else href), redact(href) if url else href
@@ -77,7 +82,7 @@ def _of_geojson(value: dict[str, Any]) -> tuple[list[BaseGeometry], object]:
     return [shape(g) for g in geometries if g is not None], crs or "OGC:CRS84"
 
 
-def _vectors(file: Path, layer: str | None) -> tuple[list[BaseGeometry], object]:
+def _vectors(file: str | Path, layer: str | None) -> tuple[list[BaseGeometry], object]:
     from geoml.io.tables import vectors  # GDAL and pandas, which a region of GeoJSON does without
 
     frame = vectors.read(file, layer, field="region", polygons=True)

@@ -1,4 +1,4 @@
-"""Vector files of any of the usual formats: regions and labels are read here.
+"""Vector files of any of the usual formats, and feature layers of ArcGIS: regions and labels are read here.
 
 GDAL would open a file by what is in it, whatever its name: a ``.gpkg`` that holds the XML of a virtual layer leads to
 other files and servers. So a file has to be what its name says before GDAL sees it: binary ones begin so, JSON and XML
@@ -19,6 +19,9 @@ import geopandas as gpd
 import pyogrio
 
 from geoml.errors import DataError, GeomlError, InputError
+from geoml.io.arcgis import feature_layer
+from geoml.io.arcgis.service import is_features
+from geoml.io.stores.hrefs import redact
 from geoml.io.tables import kml, parquet_geometry
 from geoml.io.tables.vector_files import PARQUET, STARTS, SUFFIXES, file_and_layer
 from geoml.texts import listed
@@ -42,13 +45,15 @@ UNPACKED = 2**30
 def read(
     path: str | Path, layer: str | None = None, *, field: str = "labels", polygons: bool = False
 ) -> gpd.GeoDataFrame:
-    """The features of one layer, with the file's CRS.
+    """The features of one layer, with the CRS of the file or service.
 
-    ``path`` may name the layer behind a colon; one with a geometry has to be the only one where none is named, or the
-    only one of ``polygons``. Raises
-    InputError, naming ``field``, for a missing file, another format and a layer that is not there or one of several;
-    DataError for a file that cannot be read.
+    ``path`` is a file, which may name the layer behind a colon, or the URL of an ArcGIS feature layer. A layer with a
+    geometry has to be the only one where none is named, or the only one of ``polygons``. Raises InputError, naming
+    ``field``, for a missing file, another format and a layer that is not there or one of several; DataError for a file
+    that cannot be read; TransientError for a server that does not answer.
     """
+    if is_features(str(path)):
+        return _feature_layer(str(path), layer, field)
     text, named = file_and_layer(str(path))
     file, layer = Path(text), layer or named
     if "/vsi" in text or "\0" in text:
@@ -73,6 +78,15 @@ def read(
     if not isinstance(frame, gpd.GeoDataFrame):
         raise InputError(f"{field}: {text} has no geometry; expected points or polygons")
     return frame
+
+
+def _feature_layer(url: str, layer: str | None, field: str) -> gpd.GeoDataFrame:
+    try:
+        return feature_layer.read(url, layer, field)
+    except GeomlError:
+        raise
+    except Exception as err:  # JSON of another form; GDAL has its own
+        raise DataError(f"{redact(url)}: cannot be read as a feature layer ({type(err).__name__}: {err})") from err
 
 
 def _layer(place: str, layer: str | None, shown: str, field: str, polygons: bool) -> str:

@@ -1,0 +1,1 @@
+"""What the REST API of ArcGIS gives: services, their layers and their pictures."""
