@@ -381,6 +381,18 @@ def test_models_quantize(
     assert not (tmp_path / "refused").exists()
 
 
+@prints("models shrink")
+def test_models_shrink(unet: str, said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
+    told = said("models", "shrink", unet, "--out", tmp_path / "small")
+    before, after = ((Path(p) / "model.safetensors").stat().st_size for p in (unet, tmp_path / "small"))
+    assert after < 0.7 * before
+    assert f"weights of {after:,} bytes, before {before:,}" in told
+    assert rows(said("models", "show", tmp_path / "small"))["stored"] == ["float16"]
+    again = cli("models", "shrink", tmp_path / "small", "--out", tmp_path / "again")
+    assert again.exit_code == 2
+    assert "stored as float16; expected a package as training writes it" in again.stderr
+
+
 @prints("models radius")
 def test_models_radius(unet: str, folder: Path, said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
     write_pairs(tmp_path / "data", wrong=0, shape=(240, 240))
