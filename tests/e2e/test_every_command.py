@@ -35,6 +35,7 @@ PLACE: dict[str, Any] = {"crs": "EPSG:32621", "transform": Affine(10, 0, 600_000
 def test_every_command_has_a_test_of_its_printed_output() -> None:
     for name in (
         "test_arcgis",
+        "test_clouds",
         "test_cycles",
         "test_doctor",
         "test_earth_engine",
