@@ -162,7 +162,7 @@ def test_every_block_is_run_here_or_by_a_test_that_is_there() -> None:
     assert counted["here"] > 30
 
 
-NOT_AS_THEY_STAND = {"by": 50, "instead": 1}
+NOT_AS_THEY_STAND = {"by": 52, "instead": 1}
 
 
 def functions(file: Path) -> set[str]:
@@ -173,7 +173,7 @@ def functions(file: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("<!-- run: never -->\n```bash\nls\n```\n", "no clause"),
+        ("<!-- run: never -->\n```bash\nls\n```\n", "not a clause"),
         ("<!-- run: by Makefile -->\n```bash\nls\n```\n", "a reason"),
         ("<!-- run: slow -->\n\n```bash\nls\n```\n", "right before a block"),
         ("```bash\nls\n", "without an end"),

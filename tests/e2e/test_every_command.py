@@ -45,6 +45,7 @@ def test_every_command_has_a_test_of_its_printed_output() -> None:
         "test_learn",
         "test_own_files",
         "test_runs",
+        "test_satlas",
         "test_view",
     ):
         import_module(f"tests.e2e.{name}")

@@ -1,0 +1,49 @@
+"""``geoml compare``: the polygons or objects of a run beside a file that somebody else published."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from geoml.cli.common import Json, command, out_console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "compare")(compare)
+
+
+def compare(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="folder or URL of a finished run")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="points or polygons, such as GeoJSON of Satlas")],
+    name: Annotated[str | None, typer.Option("--class", help="of the run; by default all features")] = None,
+    field: Annotated[str | None, typer.Option("--field", help="column of FILE that --value is in")] = None,
+    value: Annotated[str | None, typer.Option("--value", help="which features of FILE; by default all")] = None,
+    within: Annotated[float, typer.Option("--within", help="metres between two features that may be one")] = 50.0,
+    as_json: Json = False,
+) -> None:
+    """How many features of a run and of a published file are the same; agreement, not accuracy.
+
+    Example:
+    geoml compare turbines latest.geojson --class turbine --field category --value offshore_wind_turbine
+    """
+    from geoml.engine.results.compared import compare as compared
+    from geoml.engine.results.run import open as open_run
+
+    found = compared(open_run(run), file, name=name, field=field, value=value, within=within)
+    if as_json:
+        print(json.dumps(found.as_json))
+        return
+    apart = "" if found.median_m is None else f", {found.median_m:.1f} m apart in the middle"
+    lines = [
+        f"{found.in_run} features in the run, {found.in_file} in the file on its ground; {found.both} are both{apart}"
+    ]
+    shares = [
+        (k, v) for k, v in (("run", found.as_json["of_run"]), ("file", found.as_json["of_file"])) if v is not None
+    ]
+    lines += [f"{100 * share:.1f} % of those of the {whose} are in the other, too" for whose, share in shares]
+    lines.append(f"left out of the file: {found.off_the_ground} off that ground, {found.other_months} of other months")
+    for line in lines:
+        out_console.print(line, highlight=False)
