@@ -90,6 +90,8 @@ def _whose(path: Path) -> str:
 def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="folder of the catalog")]) -> None:
     """Write a static STAC catalog of GeoTIFFs, which stay in place. Shards of an Earth Engine export are one item.
 
+    The rasters of an ArcGIS image service are downloaded into OUT/images.
+
     Example:
     geoml catalogs new 2024-06-01.tif 2024-07-01.tif --bands blue,green,red,nir -o scenes
     """
