@@ -56,7 +56,7 @@ def card_of(asked: ImportOptions, told: Told, out: str | Path) -> MapCard:
         *([] if classes else [f"--classes{f' ({told.outputs} names)' if told.outputs else ''}, in its order"]),
     ]
     if missing:
-        raise InputError("import: the file does not say " + "; ".join(missing))
+        raise InputError("import: the file does not contain everything; give " + "; ".join(missing))
     wrong = [
         *_count("--bands", names, told.channels),
         *_count("--classes", classes, told.outputs, two=told.outputs == 1),
