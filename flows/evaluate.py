@@ -27,7 +27,7 @@ def score(model: str, recipe: str, split: str) -> dict[str, Any]:
         return pipeline.evaluate(model, recipe, split)
 
 
-@signatures.flow("evaluate", "A model and a training recipe in; its scores on held-out labels out.")
+@signatures.flow("evaluate", "Score a model on the held-out labels of a training recipe.")
 def evaluate(recipe: TrainingRecipe, model: Model, split: Literal["test", "val", "train", "all"] = "test") -> Any:
     """Scores of a model on a split of a recipe, beside those of doing nothing.
 

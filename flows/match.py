@@ -24,7 +24,7 @@ def locate(sources: list[str], out: str, cache: str | None, map: str | None, rec
         return geolocation.geolocate_map(sources, out, cache=cache, map=map, **dict(recipe))
 
 
-@signatures.flow("match", "Pictures from above and a map in; where each lies, with its error in metres, out.")
+@signatures.flow("match", "Locate pictures from above on a map, with the error in metres.")
 @form.parameters_from(MapRecipe, choices={"model": "locator"})
 def match(
     recipe: MapRecipe,

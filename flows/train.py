@@ -33,7 +33,7 @@ def score(model: str, recipe: str) -> dict[str, Any]:
         return pipeline.evaluate(model, recipe)
 
 
-@signatures.flow("train", "A training recipe in; a model package with held-out scores out.")
+@signatures.flow("train", "Train a model package by a recipe, with held-out scores.")
 def train(recipe: TrainingRecipe, out: Text) -> dict[str, Any]:
     """A recipe in; a model package with held-out scores out.
 

@@ -32,15 +32,18 @@ from geoml.engine.run.span_search import SpanSearch
 from geoml.engine.run.tally import Progress, Tally, is_done
 from geoml.engine.task import DEFAULT, Task, find, with_maps
 from geoml.engine.workers.drive import run_all
-from geoml.errors import GeomlError, InputError, NothingFound, limits
+from geoml.errors import DataError, GeomlError, InputError, NothingFound, limits
 from geoml.io.cards.domain import describe
 from geoml.io.software import item_software, other_versions
 from geoml.io.stac import search as stac
+from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.recipe import Frozen, PredictRecipe, differences, load_yaml, parse
 
 if TYPE_CHECKING:
+    from geoml.engine.clouds.items import CloudWork
+    from geoml.engine.clouds.recipe import CloudMaskRecipe
     from geoml.engine.learn.recipe import LearnRecipe
     from geoml.engine.task import OnEpoch
     from geoml.engine.train.radius import Shortened
@@ -205,6 +208,45 @@ def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]
 
     place = claim(out, planning.STATE).local / "model"
     return fit(recipe, place), map_recipe(recipe, place)
+
+
+@limits("clouds")
+def cloud_masks(
+    recipe: CloudMaskRecipe | Mapping[str, object], out: str | Path, *, done: Callable[[int], None] | None = None
+) -> CloudWork:
+    """Make masks of clouds for the items of a query, and write a catalog of these items with their masks to ``out``.
+
+    A stopped run is resumed. ``done`` is called with 1 after each item. Items that cannot be masked are left out and
+    named in ``left``. Raises InputError for a bucket or a folder with other files, NothingFound or DataError if no item
+    is left, MissingExtra without ukis-csmask if the recipe names no model, and TransientError if a source does not
+    answer.
+    """
+    from geoml.engine.clouds import items as cloud_items  # torch
+    from geoml.engine.clouds import recipe as cloud_recipe
+
+    if not isinstance(recipe, cloud_recipe.CloudMaskRecipe):
+        recipe = parse(cloud_recipe.CloudMaskRecipe, recipe, "recipe")
+    if is_bucket(out):
+        raise InputError(f"out: {out} is a bucket; expected a folder, for its catalog names files of this machine")
+    with graceful_shutdown(), locked(out) as store:
+        work = cloud_items.CloudWork.of(recipe, store.local, planning.STATE)
+        for item in work.todo():
+            try:
+                one = work.run_of(item)
+            except (InputError, DataError) as err:
+                work.left.add(item.id, err)
+                continue
+            try:
+                with locked(work.place(item)) as place:
+                    plan(one, place, [[item]])
+                    collect(place, run_all(place.url, todo(place)))
+                work.add(item, one)
+            except GeomlError as err:
+                work.leave_out(item, err)
+            if done:
+                done(1)
+        work.publish()
+    return work
 
 
 @limits("evaluate")

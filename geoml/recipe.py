@@ -180,7 +180,7 @@ class Query(Frozen):
 
 
 class PredictRecipe(Frozen):
-    """One prediction run: a region, a time range and a model in; a map out."""
+    """One prediction run: from a region, a time range and a model to a map."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -276,7 +276,7 @@ class EmbedRecipe(PredictRecipe):
 
 
 class ChipSearchRecipe(Frozen):
-    """What is looked for on a map of embeddings."""
+    """A search on a map of embeddings."""
 
     index: Place = Field(description="folder or bucket written by geoml embed")
     point: Annotated[tuple[float, float] | None, Spelled("LON LAT")] = Field(
@@ -372,7 +372,7 @@ def check_text(value: object, where: str) -> None:
 
 
 def parse(kind: type[T], value: Mapping[str, object], where: str) -> T:
-    """``kind(**value)`` with pydantic's complaints as one InputError that names the fields."""
+    """``kind(**value)``, with pydantic's errors as one InputError that names the fields."""
     check_text(value, where)
     try:
         return kind.model_validate(dict(value))

@@ -154,8 +154,8 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process, read once.
 
-    A ``GEOML_…`` variable that is none of them is logged as a warning, with the nearest name. Raises InputError that
-    names every variable whose value is of the wrong kind, and what would be right.
+    An unknown ``GEOML_…`` variable is logged as a warning, with the nearest name. Raises InputError, which names every
+    variable with a value of the wrong type, and what is expected.
     """
     if multiprocessing.parent_process() is None:  # a worker inherits what its parent has warned of
         for name in misspelt(os.environ):
@@ -214,7 +214,7 @@ def variable(field: str) -> str:
 
 
 def misspelt(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that begin as settings do and are none."""
+    """Those of ``names`` that look like settings but are not."""
     known = {*map(variable, Settings.model_fields), *OTHERS}
     return sorted(n for n in names if n.upper().startswith(PREFIX) and n.upper() not in known)
 

@@ -21,7 +21,7 @@ LONGEST = 400
 MOST = 16
 """Scores that are shown of a task without a table of its own."""
 
-WHAT = ("name", "version", "description", "task", "kind", "architecture", "backbone", "head", "parameters")
+WHAT = ("name", "version", "description", "task", "kind", "architecture", "backbone", "head", "parameters", "stored")
 NEEDS = ("bands", "columns", "gsd", "level", "dates", "steps", "history", "voxel", "radius", "chip_size", "size")
 GIVES = ("classes", "made", "width", "leads", "levels", "places", "nodata")
 LIMITS = ("bbox", "width_km", "coverage_note")

@@ -24,6 +24,7 @@ from geoml.settings import PREFIX, Settings, catalog_folders, settings
 State = Literal["ok", "missing", "broken", "info"]
 
 EXTRAS = {
+    "clouds": "masks of clouds where a catalog has none",
     "cube": "cubes in HDF5 and Zarr, and motion for nowcasts",
     "dask": "blocks on a Dask cluster",
     "geolocate": "names of places, and matching of pictures to a map",

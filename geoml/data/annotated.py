@@ -157,7 +157,7 @@ def on_image(
             fault[sound] = f"labels of another image, none of them touches {picture.path.name}"
     elif declared.outside == "clip":
         shapes[sound] = shapely.clip_by_rect(shapes[sound], 0, 0, picture.shape[1], picture.shape[0])
-        fault[sound & shapely.is_empty(shapes)] = "its box lies outside of the image"
+        fault[sound & shapely.is_empty(shapes)] = "its box is outside the image"
     else:
         _outside(sides, sound, box, picture, declared, fault, report)
     for k in np.flatnonzero(fault != "").tolist():

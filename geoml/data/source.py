@@ -1,6 +1,6 @@
 """Sources of training data describe themselves: the class ``Config`` of a file in `geoml.data.sources`.
 
-Beside it the file has ``scenes(source, recipe)``, which gives every `LabelledScene`, unread. A recipe names a source by
+The file also has ``scenes(source, recipe)``, which returns every `LabelledScene`, unread. A recipe names a source by
 ``kind``, the name of the file; fields, errors and JSON schema are those of its ``Config``.
 """
 
@@ -23,7 +23,7 @@ SOURCES = Registry("geoml.data.sources", "source")
 
 
 class SourceConfig(Frozen):
-    """What every source says of itself; those of files have fields ``root`` and ``file_bands``."""
+    """What every source declares; those of files have fields ``root`` and ``file_bands``."""
 
     by_label: ClassVar[bool] = False
     """Its label files can decide the split."""
@@ -34,7 +34,7 @@ class SourceConfig(Frozen):
 
     @property
     def looks(self) -> int:
-        """Images of one place that make a sample."""
+        """Number of images of one place in a sample."""
         return 1
 
     @property
@@ -44,12 +44,12 @@ class SourceConfig(Frozen):
 
     @property
     def folder(self) -> str | None:
-        """Where names of files, those of split lists too, begin."""
+        """The folder that file names are relative to, also those in split lists."""
         return None
 
     @property
     def phase(self) -> float:
-        """Pixel phase of the plane that the model is for."""
+        """Pixel phase of the plane of the model."""
         return 0.0
 
 

@@ -1,7 +1,7 @@
 """What a task learns from: how labels are made from a source, and follow the image through chips.
 
 The target of one scene is a plain array whose meaning only its `Target` knows: class indices, metres, boxes. Sources,
-chips and the training loop call what stands here and look into no target themselves.
+chips and the training loop only call what is defined here, and never look into a target.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Labels = NDArray[np.number]
 
 
 class DateMoves(Protocol):
-    """How labels go with dates that are turned round, or shown twice."""
+    """How labels change if dates are reversed or shown twice."""
 
     def reversed(self, target: Labels) -> Labels:
-        """What is true when the last date comes first."""
+        """Labels with the last date first."""
         ...
 
     def unchanged(self, valid: NDArray[np.bool_]) -> Labels:
-        """What is true of a chip that shows one date twice; unknown where not ``valid`` (y, x)."""
+        """Labels of a chip that shows one date twice; unknown where not ``valid`` (y, x)."""
         ...
 
 
@@ -50,7 +50,7 @@ class Target(Protocol):
 
     @property
     def moves(self) -> DateMoves | None:
-        """None if labels say nothing of several dates."""
+        """None if labels do not depend on several dates."""
         ...
 
     # made by sources
@@ -86,27 +86,27 @@ class Target(Protocol):
         ...
 
     def filled(self, target: Labels, label: float) -> Labels:
-        """With a label where nothing is known."""
+        """With a label instead of unknown."""
         ...
 
     def only(self, target: Labels, mask: NDArray[np.bool_]) -> Labels:
-        """Unknown outside of ``mask`` (y, x)."""
+        """Unknown outside ``mask`` (y, x)."""
         ...
 
     def cut(self, target: Labels, window: Window, within: Window) -> Labels:
-        """What lies in ``window``; unknown outside of ``within``."""
+        """The part in ``window``; unknown outside ``within``."""
         ...
 
     def turned(self, target: Labels, k: int, size: int) -> Labels:
-        """Of a square chip of ``size`` pixels, moved as `d4` moves its image."""
+        """The target of a square chip of ``size`` pixels, moved as `d4` moves its image."""
         ...
 
     def rotated(self, target: Labels, rotation: Rotation) -> Labels:
-        """Of the chip that ``rotation`` makes of a larger one, which ``target`` is of."""
+        """The target of the chip that ``rotation`` cuts from a larger one, whose target is ``target``."""
         ...
 
     def stacked(self, targets: Sequence[Labels]) -> Labels:
-        """Chips of a batch as one array: what the loss of the task takes, of the same shape for any of them."""
+        """Chips of a batch as one array for the loss of the task; the shape is the same for any chip."""
         ...
 
     # for sampling and statistics
@@ -116,7 +116,7 @@ class Target(Protocol):
         ...
 
     def counted(self, target: Labels) -> NDArray[np.number]:
-        """What is known of a target, of a fixed length: the sum over all pieces is that of the training data."""
+        """Counts of a target, of fixed length: their sum over all pieces is that of the training data."""
         ...
 
 

@@ -51,10 +51,10 @@ BACKENDS = Registry("geoml.backends", "backend")
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is known of the rows ``window`` of a block (or of any window), which come from the top.
+    """Results for the rows ``window`` of a block (or of any window), which come from top to bottom.
 
-    Of an output of pixels: (band, y, x) for each of its layers by key, as stored, nodata where no input was. Of an
-    output of owned things: its columns by name, (n, …) each, with the pixel that tells of each in ``y`` and ``x``.
+    For an output of pixels: (band, y, x) for each of its layers by key, as stored, nodata where there was no input. For
+    an output of objects: its columns by name, (n, …) each, with the pixel that represents each in ``y`` and ``x``.
     """
 
     window: Window
@@ -72,7 +72,7 @@ class BlockRun:
     planned: PlannedBlock
     block: Block
     pixels: Pixels
-    """Of the window that the model needs for the block."""
+    """The pixels of the window that the model needs for the block."""
     asked: NDArray[np.bool_]
     """(y, x) of the block, True inside the region."""
     dates: tuple[tuple[pystac.Item, ...], ...]
@@ -168,7 +168,7 @@ class Input(Protocol):
     """
 
     every: ClassVar[bool]
-    """True if a pixel needs all dates; else one of them is enough, and a date without any item is not an error."""
+    """True if a pixel needs all dates; otherwise one is enough, and a date without any item is not an error."""
     rasters: ClassVar[bool]
     """False if files have no pixels of the ground, so that they are not checked against the grid in their item."""
 
@@ -194,7 +194,7 @@ class Input(Protocol):
         ...
 
     def steps(self, plan: Plan, items: Sequence[pystac.Item], plane: Plane, window: Window) -> list[Pixels]:
-        """The composite of each date in the radiometry that the sample of the plan says, where it lies in its files.
+        """The composite of each date, with the radiometry from the sample of the plan, at its place in its files.
 
         ``items`` are those of the whole run. Raises InputError for a band that an item lacks or units that do not fit,
         DataError for a broken file, TransientError if a server does not answer.
@@ -300,15 +300,15 @@ class Output(Protocol):
 
     @property
     def tables(self) -> Mapping[str, str]:
-        """Files of the whole run that `collect` writes (name -> title), GeoParquet; none where blocks have no part."""
+        """GeoParquet files of the whole run that `collect` writes (name -> title); empty if blocks have no part."""
         ...
 
     def answer(self, rows: Rows) -> tuple[NDArray[np.number], ...]:
-        """Rows in the form in which a task scores them against the truth."""
+        """Rows in the form that a task scores against the truth."""
         ...
 
     def part(self, run: BlockRun) -> BlockPart:
-        """An empty part of a block. Asked only where there are `tables`."""
+        """An empty part of a block. Called only if there are `tables`."""
         ...
 
     def collect(self, run: FinishedRun) -> None:
@@ -371,13 +371,13 @@ class OwnedOutput(Output, Protocol):
         ...
 
     def at_level(self, found: Mapping[str, NDArray[np.number]], factor: int) -> dict[str, NDArray[np.number]]:
-        """What is said of ``found``, which are candidates in pixels ``factor`` times as wide as those of the plane, one
-        of the levels of the recipe's pyramid: in pixels of the plane, and only of the sizes that this level speaks of.
+        """``found``, candidates in pixels ``factor`` times as wide as those of the plane (one of the levels of the
+        recipe's pyramid), in pixels of the plane, and only those of the sizes that this level is for.
         """
         ...
 
     def levels(self) -> Sequence[Mapping[str, Any]]:
-        """What ``run.json`` states for each level of a pyramid, as JSON; empty if the recipe has none."""
+        """The entry of ``run.json`` for each level of a pyramid, as JSON; empty if the recipe has none."""
         ...
 
     def warnings(self) -> Sequence[str]:
@@ -387,7 +387,7 @@ class OwnedOutput(Output, Protocol):
 
 @runtime_checkable
 class ChangeOutput(PixelOutput, Protocol):
-    """An output of pixels that says where dates differ; its ``changes`` is True."""
+    """An output of pixels that maps where dates differ; its ``changes`` is True."""
 
     def called(self, rows: Rows) -> NDArray[np.bool_]:
         """(y, x) of rows: True where changed."""
@@ -401,8 +401,8 @@ AnyOutput = PixelOutput | OwnedOutput
 class Backend(Protocol):
     """A network on a device: the class ``Backend`` of a file in `geoml.backends`.
 
-    Beside it the file has ``choose()``, which gives a hashable value that says what the settings ask of the machine and
-    raises MissingExtra if a library is absent.
+    The file also has ``choose()``, which returns what the settings require of the machine as a hashable value, and
+    raises MissingExtra if a library is missing.
     It takes and returns tensors; those of a backend without torch are on the CPU. Constructing one raises
     TransientError if memory runs out and ModelError if the device fails.
     """
@@ -452,8 +452,8 @@ class Backend(Protocol):
     def each(
         self, todo: Sequence[Window], work: Callable[[list[Window]], T], stride: int, *, free: bool
     ) -> Iterator[tuple[list[Window], T]]:
-        """``work`` on batches of windows of one shape, in order. What there is no memory for is halved and tried again:
-        the batch, and where they are ``free`` to be cut at multiples of ``stride``, the windows."""
+        """``work`` on batches of windows of one shape, in order. What does not fit in memory is halved and retried:
+        the batch, and if they are ``free`` to be cut at multiples of ``stride``, the windows."""
         ...
 
     def failures(self) -> AbstractContextManager[None]:

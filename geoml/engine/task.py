@@ -1,7 +1,7 @@
-"""Tasks as the engine knows them: the protocol of their files, and how one is found by its name in a recipe or a card.
+"""Tasks as the engine sees them: the protocol of their files, and how one is found by name in a recipe or a card.
 
-A task's file lies in ``geoml/tasks`` or in ``geoml/WING/tasks`` and has a class ``Task``. `docs/add-a-task.md` says in
-full what it holds.
+A task's file is in ``geoml/tasks`` or ``geoml/WING/tasks`` and has a class ``Task``. `docs/add-a-task.md` describes it
+in full.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEFAULT = "segmentation"
 
 
 class Scores(Protocol):
-    """An accumulator of metrics: parts that are merged give what the whole gives at once."""
+    """An accumulator of metrics: merging parts gives the metrics of the whole."""
 
     def merge(self, other: Self) -> None: ...
     def compute(self) -> dict[str, Any]: ...
@@ -40,7 +40,7 @@ class Scores(Protocol):
 
 class MapTask(Protocol):
     """What every task declares on its class: ``card`` is the class of the card of its packages, ``input`` and
-    ``output`` are the names of what it reads and makes."""
+    ``output`` are the names of its plug-ins."""
 
     name: ClassVar[str]
     card: ClassVar[type[Frozen]]
@@ -49,9 +49,9 @@ class MapTask(Protocol):
 
 
 class Task(MapTask, Protocol):
-    """What a task that is learnt declares as well: nothing has to be built to train, score or print.
+    """What a trained task declares as well: nothing needs to be constructed to train, score or print.
 
-    ``recipe`` is the class of its recipe, ``key`` the score that the best is chosen by.
+    ``recipe`` is the class of its recipe, ``key`` the score by which the best model is chosen.
     """
 
     recipe: ClassVar[type[Frozen]]
@@ -65,26 +65,26 @@ class Task(MapTask, Protocol):
 
     @staticmethod
     def score(model: str | Path, recipe: Any, split: str) -> dict[str, Any]:
-        """Held-out scores of a package as plain JSON values, beside those of doing nothing."""
+        """Held-out scores of a package as plain JSON values, with those of the baseline that does nothing."""
         ...
 
     @staticmethod
     def table(scores: Mapping[str, Any]) -> Sequence[ScoreTable | str]:
-        """Scores as `score` gives them, or as a card holds them, as tables and sentences in the order of reading."""
+        """Scores, as returned by `score` or stored in a card, as tables and sentences in reading order."""
         ...
 
     @staticmethod
     def page(scores: Mapping[str, Any]) -> str:
-        """Scores as `score` gives them as one HTML page. Raises InputError if the task has none."""
+        """Scores, as returned by `score`, as one HTML page. Raises InputError if the task has none."""
         ...
 
 
 class MappedTask(Task, Protocol):
-    """A task that also says where its models are good."""
+    """A task that also maps where its models are good."""
 
     @staticmethod
     def mapped(model: str | Path, recipe: Any, split: str, path: Path) -> dict[str, Any]:
-        """As `score`, which may leave out the map: written to ``path`` where there is one, and named in the scores."""
+        """Like `score`, with a map written to ``path`` if the task makes one, and named in the scores."""
         ...
 
 
@@ -98,7 +98,7 @@ class BatchScores(Protocol):
     """Metrics of the validation data, batch by batch."""
 
     def update(self, *answer_and_truth: Any) -> None:
-        """Add what the output answers, beside what is true."""
+        """Add results of the output and the corresponding truth."""
         ...
 
     def compute(self) -> dict[str, Any]:
@@ -110,16 +110,16 @@ class HeldOut(Protocol):
     """Scores of whole pieces."""
 
     def add(self, answer: Sequence[NDArray[np.number]], truth: Labels, window: Window) -> None:
-        """Count a piece: what the output answers over all of its ``window``, and its target, cut to it."""
+        """Count a piece: the output over all of its ``window``, and its target, cut to it."""
         ...
 
     def compute(self) -> dict[str, Any]:
-        """Plain JSON values, beside those of doing nothing."""
+        """Plain JSON values, with those of the baseline that does nothing."""
         ...
 
 
 class PixelTask(Task, Protocol):
-    """A task of the common loop, whose recipe is a `RasterRecipe`: what is learnt is the recipe's `target`."""
+    """A task of the common loop, whose recipe is a `RasterRecipe`; it learns the recipe's `target`."""
 
     @staticmethod
     def learning(recipe: Any, train: NDArray[np.number], val: NDArray[np.number]) -> PixelTask:
@@ -128,12 +128,12 @@ class PixelTask(Task, Protocol):
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What the card says of this training, beside what it says of all."""
+        """What the card states about this training, in addition to what it states about all."""
         ...
 
     @property
     def card_fields(self) -> Mapping[str, Any]:
-        """Fields of the card that only the training data say."""
+        """Fields of the card that only the training data determine."""
         ...
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class PixelTask(Task, Protocol):
 
     @staticmethod
     def check_fit(card: Any, recipe: Any) -> None:
-        """Raise InputError, naming the field, where a card and a recipe speak of different things to be learnt."""
+        """Raise InputError, naming the field, if a card and a recipe are for different targets."""
         ...
 
     @staticmethod
@@ -156,12 +156,12 @@ class PixelTask(Task, Protocol):
 
     @staticmethod
     def check_labels(recipe: Any, splits: Any, read: Any) -> None:
-        """Warn, or raise InputError, where labels are none that the network of a recipe can learn."""
+        """Warn, or raise InputError, if the network of a recipe cannot learn from the labels."""
         ...
 
     @staticmethod
     def judged(package: Any, recipe: Any, splits: Any, read: Any) -> Mapping[str, Any]:
-        """Fields of the card that the trained network says on the validation split; what is held out has no part."""
+        """Fields of the card measured with the trained network on the validation split, never on held-out data."""
         ...
 
     @staticmethod

@@ -76,7 +76,7 @@ def placement_of(dataset: rasterio.DatasetReader, declared: Projection | None = 
 def _placement(transform: Affine, wkt: str, shape: tuple[int, int], own: bool) -> Placement:
     """Of a file of ``shape`` with its affine transform and CRS. Raises DataError as `placement_of`."""
     if not all(map(math.isfinite, tuple(transform)[:6])) or transform.is_degenerate:
-        raise DataError(f"a transform that is none: {tuple(transform)[:6]}")
+        raise DataError(f"an invalid transform: {tuple(transform)[:6]}")
     transform = _without_noise(transform, shape)
     flipped = not transform.b and not transform.d and transform.e > 0
     if flipped:

@@ -91,7 +91,7 @@ def mismatch(name: str, have: set[str], want: str | None) -> str | None:
         return f"band {name} is in {', '.join(wrong)}, which cannot be made {want}" if wrong else None
     several = sorted(have)
     if any(differ(h, several[0]) for h in several[1:]):
-        return f"band {name} is in {' and in '.join(several)}, and the model does not say in which it wants it"
+        return f"band {name} is in {' and in '.join(several)}, and the model does not state its unit"
     return None
 
 

@@ -68,7 +68,7 @@ class EmbeddingReport:
             f"{name} {100 * share:.0f} %" for name, share in zip(COMPONENTS, self.explained, strict=True)
         )
         below = Markup(
-            '<p class="small soft">Like colours are like embeddings: the first three principal components, which hold'
+            '<p class="small soft">Similar colours are similar embeddings: the first three principal components, with'
             " {} of the variance of a sample of the region.</p>"
         ).format(shares)
         return (Drawing("Embeddings", colours, f"Embeddings as colours; {canvas.extent()}.", below),)

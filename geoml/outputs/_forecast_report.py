@@ -115,7 +115,7 @@ class ForecastReport:
             rows.append(row.format(spelled(lead), ends[0], self._text(self._mean(key)), ends[1]))
         head = Markup("<tr><th>lead</th><th>least</th><th>mean</th><th>largest</th></tr>")
         said = Markup(
-            "<p class='small soft'>From what was known at {} UTC, nothing later was used. Means over the region of what"
+            "<p class='small soft'>From data known at {} UTC; nothing later was used. Means over the region of what"
             " is said of each pixel at each lead.</p>"
         ).format(self.reference)
         return Markup("<section><h2>By lead</h2>{}{}<table>{}{}</table>{}</section>").format(
@@ -136,7 +136,7 @@ class ForecastReport:
             rows.append(row.format(lead, Markup().join(cell.format(v) for v in (*errors, self._number(skill)))))
         head = Markup().join(Markup("<th>{}</th>").format(n) for n in ("up to" if apart else "lead", *methods, "skill"))
         said = ", by the time since the last known value" if apart else ""
-        title = Markup("<h3>Mean absolute error on later data, beside the simple methods{}</h3>").format(said)
+        title = Markup("<h3>Mean absolute error on later data, compared with the simple methods{}</h3>").format(said)
         note = "Skill is 1 - error / error of the best simple method; below 0 that one is better."
         return Markup("{}<table><tr>{}</tr>{}</table><p class='small soft'>{}</p>").format(
             title, head, Markup().join(rows), note

@@ -102,7 +102,7 @@ class Output(classes.Output):
         if self.other:
             found.append(
                 Layer(
-                    key="disagreement", title=f"1 where another model says another class: {self.other}",
+                    key="disagreement", title=f"1 where another model predicts another class: {self.other}",
                     nodata=NODATA, overview="average", extra=True,
                 )
             )  # fmt: skip

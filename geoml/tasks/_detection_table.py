@@ -61,7 +61,9 @@ def _calibration(found: Mapping[str, Any]) -> list[str]:
     counts = {"sum_error": "sum of confidences", "count_error": "expected count"}
     parts = [f"{v} {found[k]:+.1%}" for k, v in counts.items() if found[k] is not None]
     if found["squares"]:
-        parts.append(f"95 % intervals hold the true count of {found['inside']} of {found['squares']} squares of ground")
+        parts.append(
+            f"95 % intervals contain the true count of {found['inside']} of {found['squares']} squares of ground"
+        )
     return [said, *(["against the true count: " + "; ".join(parts)] if parts else [])]
 
 

@@ -35,6 +35,7 @@ PLACE: dict[str, Any] = {"crs": "EPSG:32621", "transform": Affine(10, 0, 600_000
 def test_every_command_has_a_test_of_its_printed_output() -> None:
     for name in (
         "test_arcgis",
+        "test_clouds",
         "test_cycles",
         "test_doctor",
         "test_earth_engine",
@@ -378,6 +379,18 @@ def test_models_quantize(
     assert refused.exit_code == 6
     assert re.search(r"ModelError small-unet: int8 by onnx loses -?[\d.]+ points of mean IoU", refused.stderr)
     assert not (tmp_path / "refused").exists()
+
+
+@prints("models shrink")
+def test_models_shrink(unet: str, said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
+    told = said("models", "shrink", unet, "--out", tmp_path / "small")
+    before, after = ((Path(p) / "model.safetensors").stat().st_size for p in (unet, tmp_path / "small"))
+    assert after < 0.7 * before
+    assert f"weights of {after:,} bytes, before {before:,}" in told
+    assert rows(said("models", "show", tmp_path / "small"))["stored"] == ["float16"]
+    again = cli("models", "shrink", tmp_path / "small", "--out", tmp_path / "again")
+    assert again.exit_code == 2
+    assert "stored as float16; expected a package as training writes it" in again.stderr
 
 
 @prints("models radius")

@@ -117,7 +117,7 @@ def test_a_run_says_how_old_what_it_knew_was_and_nothing_where_it_knew_too_littl
     assert (high - low)[said][older].mean() > 1.2 * (high - low)[said][~older].mean()
     page = (done / "report.html").read_text()
     assert "age of the last known value at the reference time" in page
-    assert "beside the simple methods, by the time since the last known value" in page
+    assert "compared with the simple methods, by the time since the last known value" in page
     steps.verify(done)
     rows = {row["lead"]: row for row in pq.read_table(done / "verification.parquet").to_pylist()}
     assert list(rows) == list(LEADS)

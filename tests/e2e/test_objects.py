@@ -136,7 +136,7 @@ def test_confidences_and_counts_hold_on_ground_that_chose_nothing(
     said = cli("evaluate", str(tmp_path / "recipe.yaml"), "--model", str(detector)).stdout
     assert f"test split, {scores['truth']} true boxes" in said
     assert "calibrated confidence: D-ECE of what is reported 0." in said
-    assert f"hold the true count of {found['inside']} of {found['squares']} squares" in said
+    assert f"contain the true count of {found['inside']} of {found['squares']} squares" in said
 
 
 def test_a_run_says_how_many_there_are_and_shows_them(run: Callable[..., Path]) -> None:

@@ -338,7 +338,7 @@ def test_apply_knows_how_large_pixels_are_on_the_ground(
 
 
 def test_apply_refuses_what_does_not_fit(threshold: str, catalog: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"1 bands; .* takes red nir: say which is which with bands="):
+    with pytest.raises(InputError, match=r"1 bands; .* takes red nir: name them with bands="):
         geoml.apply(threshold, image()[:1])
     with pytest.raises(InputError, match="not among"):
         geoml.apply(threshold, image(), bands="red,green")

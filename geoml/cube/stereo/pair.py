@@ -139,7 +139,7 @@ def overlap(pair: Pair) -> Overlap:
     h = pair.ground(row, column)[2]
     known = np.isfinite(h)
     if not known.any():
-        raise InputError(f"stereo: the coarse heights are unknown wherever {left.name} lies")
+        raise InputError(f"stereo: the coarse heights are unknown over all of {left.name}")
     row, column, h = row[known], column[known], h[known]
     ends = [pair.across(row, column, h + d) for d in np.linspace(-pair.heights.below, pair.heights.above, LEVELS)]
     both = np.logical_or.reduce([right.holds(e) for e in ends])

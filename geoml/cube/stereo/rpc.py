@@ -105,4 +105,4 @@ class SensorModel:
                 det = xx * yy - xy * yx
                 x = np.clip(x - (yy * miss[0] - xy * miss[1]) / det, -3, 3)
                 y = np.clip(y - (xx * miss[1] - yx * miss[0]) / det, -3, 3)
-        raise DataError("RPC: places that no ground is seen at; they or their heights lie beyond its validity")
+        raise DataError("RPC: no ground is seen at these places; they or their heights are outside its validity")

@@ -233,7 +233,7 @@ def _solved(
     far = frame.right(pair.right.sensor.forward(lon, lat, h))[0] - corner[0]
     plane = np.stack(to_plane(lon, lat))
     if not np.isfinite(plane).all():
-        raise DataError(f"stereo: the plane of the run does not reach where {pair.left.name} lies")
+        raise DataError(f"stereo: the plane of the run does not cover {pair.left.name}")
     solve, missed = Polynomial.fitted(np.stack([x, y, x - far]), h[None])
     place, beside = Polynomial.fitted(np.stack([x, y, h]), plane)
     metres = (heights[1] - heights[0]) / float(np.ptp((x - far).reshape(-1, LEVELS), axis=1).mean())

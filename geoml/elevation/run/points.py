@@ -265,7 +265,7 @@ def write_package(terms: HeightTerms, asked: ElevationRecipe, folder: Path) -> N
     layers = len(terms.layers)
     card = MapCard(
         name=Path(terms.ground).name if terms.kind == "points" else Path(asked.matching).stem,
-        description="Heights, worked out and not learnt.",
+        description="Heights that were computed, not learned.",
         task="elevation" if terms.kind == "points" else "stereo_elevation",
         architecture="given",
         config={"bands": 1, "dates": layers},

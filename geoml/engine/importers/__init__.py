@@ -47,7 +47,7 @@ def convert(kind_or_file: str, source: Path, out: Path, asked: ImportOptions) ->
     module = IMPORTERS.find(kind.replace("-", "_"))
     if "asked" not in inspect.signature(module.convert).parameters:
         if given := [n for n, f in type(asked).model_fields.items() if getattr(asked, n) != f.default]:
-            raise InputError(f"{given[0]}: {kind} says it by itself; leave it out")
+            raise InputError(f"{given[0]}: {kind} already defines it; leave it out")
         card: ModelCard = module.convert(source, out)
         return card
     if not source.exists():

@@ -56,7 +56,7 @@ def card_of(asked: ImportOptions, told: Told, out: str | Path) -> MapCard:
         *([] if classes else [f"--classes{f' ({told.outputs} names)' if told.outputs else ''}, in its order"]),
     ]
     if missing:
-        raise InputError("import: the file does not say " + "; ".join(missing))
+        raise InputError("import: the file does not contain everything; give " + "; ".join(missing))
     wrong = [
         *_count("--bands", names, told.channels),
         *_count("--classes", classes, told.outputs, two=told.outputs == 1),
@@ -88,11 +88,18 @@ def card_of(asked: ImportOptions, told: Told, out: str | Path) -> MapCard:
     )
 
 
-def save(network: nn.Module, original: Call, asked: ImportOptions, told: Told, out: str | Path) -> MapCard:
+def as_it_is(y: Tensor) -> Tensor:
+    """Raw output, for comparisons of it."""
+    return y
+
+
+def save(
+    network: nn.Module, original: Call, asked: ImportOptions, told: Told, out: str | Path, *, seen: Call = as_it_is
+) -> MapCard:
     """A package in ``out`` of a network that maps (batch, band, y, x) to raw output of that size; its card.
 
-    ``original`` gives what it has to give. Raises InputError as `card_of`, ModelError for a network that cannot be
-    exported or gives anything else.
+    ``original`` gives what it has to give, and ``seen`` makes of both what is compared. Raises InputError as `card_of`,
+    ModelError for a network that cannot be exported or gives anything else.
     """
     if told.outputs == 1 and len(asked.classes) == 2:
         first, told = original, replace(told, outputs=2)
@@ -106,7 +113,7 @@ def save(network: nn.Module, original: Call, asked: ImportOptions, told: Told, o
     except (RuntimeError, ValueError, TypeError, IndexError) as err:
         raise ModelError(f"import: the network fails on a chip of {card.chip_size} pixels ({str(err)[:200]})") from err
     program = _program(network, card, fixed=told.fixed)
-    compared = checks([(chip, expected), *given(asked)])
+    compared = checks([(chip, expected), *given(asked)], seen)
     try:
         return exported.save_exported(program, card, out, compared)
     except ModelError as err:
@@ -150,12 +157,12 @@ def without_sizes(told: Told) -> Told:
     return replace(told, fixed=True, stride=1)
 
 
-def checks(pairs: Sequence[tuple[Tensor, Tensor]]) -> Callable[[nn.Module], dict[str, Any]]:
+def checks(pairs: Sequence[tuple[Tensor, Tensor]], seen: Call = as_it_is) -> Callable[[nn.Module], dict[str, Any]]:
     """A check of what was written and read back, for `exported.save_exported`: scores with the largest difference."""
 
     def compared(module: nn.Module) -> dict[str, Any]:
         with torch.no_grad():
-            off = [difference(module(x), y, TOLERANCE, "import") for x, y in pairs]
+            off = [difference(seen(module(x)), seen(y), TOLERANCE, "import") for x, y in pairs]
         return {"original_difference": max(off), "original_chips": len(off)} if off else {}
 
     return compared

@@ -27,6 +27,30 @@ def all_tensors(message: Any) -> Iterator[Any]:
                 left += [value] if hasattr(value, "DESCRIPTOR") else list(value)
 
 
+def in_single(model: Any) -> bool:
+    """Have a model of half precision compute in single, with weights of the same values; False where none is half.
+
+    ONNX Runtime rounds to half after each operator and no two processors do so alike, so there is nothing to equal.
+    """
+    import onnx
+
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    changed = False
+    for tensor in all_tensors(model):
+        if tensor.data_type == half:
+            values = onnx.numpy_helper.to_array(tensor).astype("float32")
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+            changed = True
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == half:
+                attribute.i, changed = single, True
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type, changed = single, True
+    return changed
+
+
 def gives_logits(model: Any) -> str | None:
     """Have a model end in logits where it ends in probabilities; the operator that made them, None if none does.
 

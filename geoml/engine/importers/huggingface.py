@@ -54,7 +54,7 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
     folder = Path(source)
     config = _folders.settings(folder / "config.json", WHAT)
     if "auto_map" in config:
-        raise InputError(f"{folder}: its network is code of its own (auto_map), which is never run; export it as .pt2")
+        raise InputError(f"{folder}: its network is custom code (auto_map), which is never run; export it as .pt2")
     _check_whole(config, folder)
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: no .safetensors; a pickle is never executed; expected {WHAT}")

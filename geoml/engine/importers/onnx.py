@@ -1,8 +1,9 @@
 """An ONNX file: its graph becomes a torch program, compared with the output of ONNX Runtime.
 
 https://onnx.ai; the extra ``onnx``. Operators outside of a list are refused by name, and so are weights in other
-files, of which ONNX knows paths. A last Sigmoid or Softmax is left out, for a package gives logits. Where the graph
-computes with the sizes of its input, ONNX Runtime folds that for chips of one size.
+files, of which ONNX knows paths. A last Sigmoid or Softmax is left out, for a package gives logits. What computes in
+half precision computes in single. Where the graph computes with the sizes of its input, ONNX Runtime folds that for
+chips of one size.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from geoml.engine.importers import _network
-from geoml.engine.importers._onnx_file import all_tensors, chances, gives_logits
+from geoml.engine.importers._onnx_file import all_tensors, chances, gives_logits, in_single
 from geoml.engine.importers._onnx_steps import STEPS, Unknown
 from geoml.engine.importers._published import difference
 from geoml.engine.packages.import_options import ImportOptions
@@ -83,8 +84,10 @@ def recognises(source: Path) -> bool:
     return source.suffix == ".onnx"
 
 
-def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCard:
-    """A package in ``out``; its card.
+def convert(
+    source: str | Path, out: str | Path, asked: ImportOptions, *, seen: _network.Call = _network.as_it_is
+) -> MapCard:
+    """A package in ``out``; its card. What is compared with the original's is what ``seen`` makes of raw output.
 
     Raises MissingExtra without onnx and onnxruntime, InputError for a file or options that are missing, ModelError for
     a file that is damaged or holds operators that are not known.
@@ -96,6 +99,8 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
         content = path.read_bytes()
     except OSError as err:
         raise InputError(f"{path}: cannot be read ({err.strerror}); expected {WHAT}") from err
+    if in_single(whole_file := _parsed(content, path)):
+        content = whole_file.SerializeToString()
     channels, outputs, fixed = _described(content, path)
     told = _network.Told(
         description=f"Imported from {path.name}", channels=channels, outputs=outputs, chip_size=fixed,
@@ -112,7 +117,7 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
         difference(chances(original(chip), kind), _original(content, path)(chip), _network.TOLERANCE, str(path))
     _network.refuse_chances(original(chip), asked)
     told = told if whole else _network.without_sizes(told)
-    return _network.save(network, original, asked, told, out)
+    return _network.save(network, original, asked, told, out, seen=seen)
 
 
 def _described(content: bytes, path: Path) -> tuple[int, int | None, int | None]:

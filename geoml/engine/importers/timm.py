@@ -50,7 +50,7 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
 
     path, name = Path(source), asked.architecture
     if missing := [o for o, v in (("architecture", name), ("bands", asked.bands), ("classes", asked.classes)) if not v]:
-        raise InputError(f"import: {path} does not say --{', --'.join(missing)}; give them")
+        raise InputError(f"import: {path} does not contain everything; give --{', --'.join(missing)}")
     if name not in timm.list_models():
         raise unknown("network of timm", name, timm.list_models())
     net = timm.create_model(name, pretrained=False, in_chans=len(asked.bands), num_classes=len(asked.classes))
@@ -58,7 +58,7 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
     size = asked.chip_size or _network.CHIP
     off = _mean_is_the_original(dense, name, _network.sample(len(asked.bands), size))
     told = _network.Told(
-        description=f"Coarse map by the scene classifier {name} of timm, whose last layer is asked at every cell",
+        description=f"Coarse map by the scene classifier {name} of timm, whose last layer is applied at every cell",
         channels=len(asked.bands),
         outputs=len(asked.classes),
         stride=32,

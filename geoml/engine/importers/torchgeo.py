@@ -36,7 +36,7 @@ def convert(source: str | Path, out: str | Path, asked: ImportOptions) -> MapCar
     classes = said.get("num_classes") or len(asked.classes)
     wanted = {"--architecture": name, "--encoder": encoder, "--bands": channels, "--classes": classes}
     if missing := [option for option, value in wanted.items() if not value]:
-        raise InputError(f"import: {path} does not say {', '.join(missing)}; give them")
+        raise InputError(f"import: {path} does not contain everything; give {', '.join(missing)}")
     if name not in NETWORKS:
         raise unknown("architecture", name, NETWORKS)
     config = {"encoder_name": encoder, "in_channels": int(channels), "classes": int(classes)}

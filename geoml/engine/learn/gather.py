@@ -199,7 +199,7 @@ def _gathered(
     if not parts:
         if first is not None:
             raise first
-        raise NothingFound(f"labels: no image has data in any of {asked} pixels that were looked at")
+        raise NothingFound(f"labels: no image has data in any of {asked} pixels that were examined")
     joined = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
     doubt = next((d for d in doubts if d), "")
     return PixelFeatures(

@@ -17,7 +17,7 @@ from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from geoml.engine.packages import cards
+from geoml.engine.packages import cards, precision
 from geoml.errors import ModelError
 from geoml.io.cards.card import ModelCard
 from geoml.io.stores import store
@@ -63,13 +63,17 @@ def read_weights(path: Path, sha256: str) -> bytes:
 
 
 def read_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors in the bytes of ``path``. Raises ModelError for another format than safetensors."""
+    """The tensors in the bytes of ``path``, those in 8 bits with scales as float32.
+
+    Raises ModelError for another format than safetensors.
+    """
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: expected a .safetensors file; a pickle is never executed")
     try:
-        return load(content)
+        tensors = load(content)
     except (SafetensorError, OSError, ValueError, LookupError) as err:  # also a dtype that torch lacks
         raise ModelError(f"{path}: damaged or no safetensors ({err})") from err
+    return precision.unpacked(tensors, str(path))
 
 
 def fill(module: M, tensors: Tensors, path: Path) -> M:

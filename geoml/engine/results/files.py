@@ -1,4 +1,4 @@
-"""The files of a run wherever it lies: a folder, a bucket, or a web server."""
+"""The files of a run, wherever it is: in a folder, a bucket, or on a web server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geoml.texts import plain, short
 
 @dataclass(frozen=True)
 class RunFiles:
-    """A folder, or a URL (s3, gs, az, https or http), as ``url``; nothing is read until a file is asked for."""
+    """A folder, or a URL (s3, gs, az, https or http), as ``url``; nothing is read until a file is needed."""
 
     url: str
 
@@ -47,9 +47,9 @@ class RunFiles:
         return self.href(name)
 
     def file(self, name: str) -> Path:
-        """The file on this machine, fetched where it lies elsewhere.
+        """Local path of the file, which is downloaded if it is remote.
 
-        Raises InputError if there is none, TransientError if nobody answers.
+        Raises InputError if there is none, TransientError if the server does not answer.
         """
         if self.remote:
             return fetch(self.href(name), "run", LARGEST)

@@ -34,7 +34,7 @@ def layers_of(items: Sequence[pystac.Item]) -> list[str]:
 
 
 def bands_of(asset: pystac.Asset) -> list[dict[str, Any]]:
-    """What STAC says of the bands of a raster; empty for any other asset."""
+    """STAC metadata of the bands of a raster; empty for any other asset."""
     bands = asset.extra_fields.get("bands")
     return bands if isinstance(bands, list) and all("data_type" in b for b in bands) else []
 
@@ -42,10 +42,10 @@ def bands_of(asset: pystac.Asset) -> list[dict[str, Any]]:
 def mosaic(items: Sequence[pystac.Item], key: str, geobox: GeoBox | None = None) -> xr.DataArray:
     """The layer ``key`` of all items as one dask array (y, x), or (band, y, x) where its files have several bands.
 
-    Values with a scale are float32 in their physical unit, NaN where nothing is known; others, such as classes, keep
-    their stored type and the attribute ``nodata``. The grid is ``geobox``, by default that of the blocks; where they
-    lie in several CRSs, that of most blocks, into which the others are resampled (nearest). Raises DataError for items
-    that do not say where their pixels lie.
+    Values with a scale are float32 in their physical unit, NaN for nodata; others, such as classes, keep
+    their stored type and the attribute ``nodata``. The grid is ``geobox``, by default that of the blocks. If they have
+    several CRSs, it is that of most blocks, and the others are resampled to it (nearest). Raises DataError for items
+    without the place of their pixels.
     """
     having = [item for item in items if key in item.assets]
     asset = having[0].assets[key]

@@ -110,7 +110,7 @@ def chosen(card: TakesBands, recipe: StreamRecipe, count: int, said: Sequence[st
     elif count == len(wanted):
         names = wanted
     else:
-        raise DataError(f"{name}: {count} bands; {card.name} takes {' '.join(wanted)}: say which is which with --bands")
+        raise DataError(f"{name}: {count} bands; {card.name} takes {' '.join(wanted)}: name them with --bands")
     return [names.index(b) for b in wanted]
 
 

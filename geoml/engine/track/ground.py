@@ -56,7 +56,7 @@ class Ground:
         assert self._degrees is not None
         lon, lat = self._degrees.transform(*self.about)
         if not (np.isfinite(lon) and np.isfinite(lat)):
-            raise DataError(f"reference: the frames lie at {self.about}, which {self.crs} has no place for")
+            raise DataError(f"reference: the frames lie at {self.about}, outside the area of {self.crs}")
         plane = f"+proj=aeqd +lat_0={lat:.12f} +lon_0={lon:.12f} +datum=WGS84 +units=m"
         return pyproj.Transformer.from_crs("EPSG:4326", plane, always_xy=True)
 
@@ -73,7 +73,7 @@ class Ground:
         lonlat = np.column_stack(self._degrees.transform(*xy.T))
         metres = np.column_stack(self._metric.transform(*lonlat.T))
         if not (np.isfinite(lonlat).all() and np.isfinite(metres).all()):
-            raise DataError(f"reference: a place at {xy[0].tolist()} lies outside of what {self.crs} covers")
+            raise DataError(f"reference: a place at {xy[0].tolist()} is outside the area of {self.crs}")
         return GroundPlaces(xy, lonlat, metres)
 
     def metres_of(self, lonlat: Points) -> Points:

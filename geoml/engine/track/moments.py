@@ -113,7 +113,7 @@ def of_files(recipe: TrackRecipe, clock: Clock) -> Iterator[Moment]:
         if found is None and numbers is None:
             break
         if found is not None and found.frame < number:
-            raise DataError(f"{recipe.detections}: frame {found.frame} is none of {_source(recipe)}")
+            raise DataError(f"{recipe.detections}: frame {found.frame} is not in {_source(recipe)}")
         if numbers is None and found is not None and found.frame > number + HOLE:
             raise DataError(
                 f"{recipe.detections}: frame {found.frame} is far from those before; expected a log with them"
@@ -134,7 +134,7 @@ def of_files(recipe: TrackRecipe, clock: Clock) -> Iterator[Moment]:
         yield Moment(number, clock.at(_index(clock, number, ordinal)), shape, here, matrix, ground,
                      clock.nadir(_index(clock, number, ordinal)))  # fmt: skip
     if found is not None:
-        raise DataError(f"{recipe.detections}: frame {found.frame} is none of {_source(recipe)}")
+        raise DataError(f"{recipe.detections}: frame {found.frame} is not in {_source(recipe)}")
     if clock.log is not None and clock.log.frame is None:
         clock.ended(last)
 

@@ -60,7 +60,7 @@ def quantize(model: str | Path, recipe: Frozen, out: str | Path) -> MapCard:
     in_fp32 = exact.Backend(loaded.module, loaded.card.signature, exact.choose("cpu", "fp32"))
     before = score(loaded, val, asked_recipe, reader, in_fp32)
     if not isinstance(before.get("iou"), Mapping):
-        raise InputError(f"task: the loss of int8 is measured as IoU of classes, which {loaded.card.task} has none of")
+        raise InputError(f"task: the loss of int8 is measured as IoU of classes, and {loaded.card.task} has none")
     if all(value is None for value in before["iou"].values()):
         raise DataError(f"data: no labelled pixel in the {SPLIT} split, so no loss can be measured")
     images = list(_images(train, loaded.card, reader))

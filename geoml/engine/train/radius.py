@@ -95,7 +95,7 @@ def _smaller(loaded: Package) -> list[int]:
             " made of, to be quantized afterwards"
         )
     if CLASS not in [layer.key for layer in output_of(card).layers]:
-        raise InputError(f"task: changed pixels are counted by class, which {card.task} has none of")
+        raise InputError(f"task: changed pixels are counted by class, and {card.task} has none")
     if card.radius is None:
         raise InputError(f"model: {card.name} sees its whole chip, so its radius cannot be reduced")
     halo, stride = -(-card.radius // card.stride) * card.stride, card.stride

@@ -44,7 +44,7 @@ class SimpleComparison:
         if own > simple:
             return "The model is better than the best simple method on ground that it has not seen."
         return (
-            "A simple method is as good on ground that neither has seen: draw more labels in other places before you"
+            "A simple method does as well on held-out ground: draw more labels in other places before you"
             " trust the map, or try geoml learn, which is for few labels."
         )
 

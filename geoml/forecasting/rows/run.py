@@ -203,7 +203,7 @@ def _model(
     pairs = [(k, at[name]) for k, name in enumerate(own.ids) if name in at]
     moved = [own.ids[k] for k, j in pairs if np.abs(own.lonlat[k] - given.lonlat[j]).max() > MOVED]
     if moved:
-        raise DataError(f"places: {len(moved)} lie elsewhere than in training, {listed(moved, most=5)}; a station that"
+        raise DataError(f"places: {len(moved)} have moved since training, {listed(moved, most=5)}; a station that"
                         " moved is another one")  # fmt: skip
     geometries = own.geometries.copy()
     for k, j in pairs:

@@ -61,7 +61,7 @@ def score_of(found: FittedTable, recipe: ForecastRecipe, split: str) -> dict[str
     for part, those in ((split, at), ("train", train)):
         if not len(those):
             raise InputError(
-                f"split: the table has no reference time of {part} with a whole history and a target; simple methods"
+                f"split: the table has no reference time of {part} with a complete history and a target; simple methods"
                 " are fitted on train"
             )
     truth = truth_of(found, at)

@@ -35,14 +35,14 @@ def layout_of(asked: ForecastFrom, path: Path) -> TableLayout:
     def one_of(given: tuple[str, ...], usual: tuple[str, ...], field: str) -> tuple[str, ...]:
         found = given or tuple(n for n in usual if n in names)[:1]
         if not found:
-            raise InputError(f"{field}: {path} has the columns {listed(names)}; say which it is")
+            raise InputError(f"{field}: {path} has the columns {listed(names)}; choose one")
         return found
 
     ids, times = one_of(asked.id, IDS, "id"), one_of(asked.time, TIMES, "time")
     if asked.variable is None:
         others = [n for n in names if n not in (*ids, *times, "lon", "lat", "geometry")]
         if len(others) != 1:
-            raise InputError(f"variable: {path} has {listed(others)}; say which is forecast")
+            raise InputError(f"variable: {path} has {listed(others)}; choose the one to forecast")
         variable = others[0]
     else:
         variable = asked.variable

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geoml.engine.packages import cards, weights
+from geoml.engine.packages import cards, precision, weights
 from geoml.errors import InputError, ModelError
 from geoml.geolocation import heads
 from geoml.geolocation.cards.locator import LocatorCard
@@ -34,10 +34,8 @@ from geoml.texts import listed
 
 Floats = NDArray[np.float64]
 M = TypeVar("M", bound=nn.Module)
-GALLERY, SCALE = "gallery", ".scale"
+GALLERY = "gallery"
 """In half precision a gallery is kept in 8 bits with a scale for each row: cosines move by less than 0.01."""
-ROW = 32
-"""Values for which a scale of their own pays where weights are kept in 8 bits; depthwise convolutions have fewer."""
 ROWS = 512
 """Pictures for which a head answers at once."""
 
@@ -176,9 +174,11 @@ def build_backbone(name: str, weights: str | None = None) -> Backbone:
 def save(locator: Locator, directory: str | Path, half: bool = True, int8: bool = False) -> LocatorCard:
     """Write the package and give the card as written. Raises ModelError for weights that are not finite, DataError."""
     parts = _parts(locator.backbone, locator.head, locator.domain)
-    content = weights.packed(_stored(parts.state_dict(), half, int8), locator.card.name)
+    content = weights.packed(precision.stored(parts.state_dict(), half, int8, GALLERY), locator.card.name)
     parameters = sum(p.numel() for p in parts.parameters())
-    card = locator.card.model_copy(update={"weights": weights.WEIGHTS, "parameters": parameters})
+    kept = ("int8" if int8 else "float16") if half else "float32"
+    about = {"weights": weights.WEIGHTS, "parameters": parameters, "stored": kept}
+    card = locator.card.model_copy(update=about)
     return weights.write(card, content, directory)
 
 
@@ -188,7 +188,7 @@ def load(name_or_dir: str | Path | None = None) -> Locator:
     Raises InputError if several are installed or none, and the errors of `geoml.engine.packages.package.load`.
     """
     card, path, content = weights.read(_only() if name_or_dir is None else name_or_dir, LocatorCard)
-    tensors = _unpacked(weights.read_tensors(content, path))
+    tensors = weights.read_tensors(content, path)
     del content
     try:
         backbone, head = build_backbone(card.backbone), heads.build(card.head, card.head_config)
@@ -217,31 +217,6 @@ def _only() -> str:
 def rounded(module: M, half: bool, int8: bool) -> M:
     """A copy of a module with the weights that it has after `save` and `load`."""
     again, state = copy.deepcopy(module), module.state_dict()
-    read = _unpacked(_stored(state, half, int8))
+    read = precision.unpacked(precision.stored(state, half, int8, GALLERY), "weights")
     again.load_state_dict({name: value.to(state[name].dtype) for name, value in read.items()})
     return again
-
-
-def _stored(state: dict[str, Tensor], half: bool, int8: bool) -> dict[str, Tensor]:
-    """The tensors of a module as they are written: matrices and galleries rounded."""
-    out: dict[str, Tensor] = {}
-    for name, value in state.items():
-        tensor = value.detach().cpu().contiguous()
-        small = half and tensor.dtype == torch.float32 and tensor.ndim > 1
-        wide = int8 and name.endswith("weight") and tensor.ndim > 1 and tensor[0].numel() >= ROW
-        if small and (wide or name.endswith(GALLERY)):
-            out[name], out[name + SCALE] = _packed(tensor)
-        else:
-            out[name] = tensor.to(torch.float16) if small else tensor
-    return out
-
-
-def _packed(rows: Tensor) -> tuple[Tensor, Tensor]:
-    scale = rows.abs().amax(tuple(range(1, rows.ndim)), keepdim=True).clamp_min(1e-12) / 127.0
-    return (rows / scale).round().to(torch.int8), scale
-
-
-def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    scales = {k: tensors[k + SCALE] for k, v in tensors.items() if v.dtype == torch.int8 and k + SCALE in tensors}
-    packed = {k: v for k, v in tensors.items() if k.removesuffix(SCALE) not in scales or k in scales}
-    return {k: v.float() * scales[k] if k in scales else v for k, v in packed.items()}

@@ -187,7 +187,7 @@ def _answer(
     to_lonlat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     lon, lat = (float(v[0]) for v in to_lonlat.transform(*apply(plane, middle(shape)).T))
     if not (math.isfinite(lon) and math.isfinite(lat)):
-        return replace(silent, reason="lies outside of what the reference's CRS covers")
+        return replace(silent, reason="is outside the area of the reference's CRS")
     metric = _metric(apply(plane, middle(shape))[0], lon, lat, crs) @ best.patch.plane
     view = metric @ best.matrix
     reason = problem(view, shape, scales=options.scales, mirrored=True)

@@ -69,7 +69,7 @@ def strip(path: str | Path, out: str | Path, *, overwrite: bool = False) -> Stri
     else:
         clean, more = _written_anew(image, kind, exif.orientation, str(source)), set()
         lossless = kind != "JPEG"
-        note = "written anew without loss" if lossless else f"turned upright and compressed again, quality {_QUALITY}"
+        note = "rewritten without loss" if lossless else f"turned upright and compressed again, quality {_QUALITY}"
     with atomic(target) as temporary:
         temporary.write_bytes(clean)
     return Stripped(target, lossless, tuple(sorted(removed | more)), note)
@@ -185,5 +185,5 @@ def _written_anew(image: Image.Image, kind: str, orientation: int, label: str) -
         file = io.BytesIO()
         bare.save(file, format=kind, **options)
     except Exception as err:
-        raise DataError(f"picture {label}: cannot be written anew as {kind} ({err})") from err
+        raise DataError(f"picture {label}: cannot be rewritten as {kind} ({err})") from err
     return file.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 Bbox = tuple[float, float, float, float]
+Stored = Literal["float32", "float16", "int8"]
 
 
 class ModelCard(Frozen, ABC):
@@ -34,6 +35,7 @@ class ModelCard(Frozen, ABC):
     bbox: Bbox = Field(default=(-180.0, -90.0, 180.0, 90.0), description="where trained, W S E N in degrees")
     weights: str = Field(default="model.safetensors", description="file beside the item")
     sha256: str = Field(default="", description="of the weights file")
+    stored: Stored = Field(default="float32", description="matrices of the weights file; they are read as float32")
     parameters: int = 0
     training: dict[str, Any] = Field(default_factory=dict, description="data, splits, seed, recipe hash")
     scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")

@@ -69,6 +69,8 @@ def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
     )
     if card.sha256:
         asset.extra_fields["file:checksum"] = multihash(card.sha256)
+    if card.stored != "float32":
+        asset.extra_fields["geoml:stored"] = card.stored
     if size is not None:
         asset.extra_fields["file:size"] = size
     item.add_asset("model", asset)
@@ -104,6 +106,7 @@ def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, object]
         "parameters": properties.get("mlm:total_parameters", 0),
         "weights": asset["href"].removeprefix("./"),
         "sha256": sha256_of(asset.get("file:checksum", "")),
+        "stored": asset.get("geoml:stored", "float32"),
     }
     fields |= {name: properties[name] for name in ("description", "license", "version") if name in properties}
     if "bbox" in item and not _of_a_point(item["bbox"]):

@@ -54,7 +54,7 @@ def _check_crs(item: pystac.Item, spec: BandSpec, real: Header, where: str, warn
     declared, silent = declared_crs(item, item.assets[spec.asset])
     if not declared:
         if silent:
-            words = "%s: its CRS %s says nothing; that of the file (%s) is taken"
+            words = "%s: its CRS %s is unusable; using that of the file (%s)"
             _warn(item, warned, "silent", words, where, str(silent[0])[:80], real.crs[:80])
         return
     ours = pyproj.CRS.from_user_input(real.crs)
@@ -66,7 +66,7 @@ def _check_crs(item: pystac.Item, spec: BandSpec, real: Header, where: str, warn
             f"{where}: the item says {theirs_name}, the file is in {ours_name}, and the item's footprint does not bear "
             "the file out; expected the same"
         )
-    words = "%s: the item says %s, the file is in %s and lies on the item's footprint; the file is taken"
+    words = "%s: the item says %s, the file is in %s and lies on the item's footprint; using the file"
     _warn(item, warned, "other", words, where, theirs_name, ours_name)
 
 

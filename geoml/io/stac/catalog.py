@@ -205,6 +205,8 @@ def local_copy(place: str) -> Path:
 def _from_file(path: Path) -> Catalog:
     if path.is_dir():
         path = next((p for p in (path / "catalog.json", path / "collection.json") if p.is_file()), path)
+    if path.is_dir() and (path / "catalog.yaml").is_file():  # it may name other folders, so it has to be named itself
+        raise InputError(f"catalog: {str(path)!r} has no catalog.json; expected {path / 'catalog.yaml'}")
     if not path.is_file():
         raise InputError(f"catalog: {str(path)!r} is not a file; expected catalog.json, collection.json or *.parquet")
     full = path.resolve()

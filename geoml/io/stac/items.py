@@ -7,6 +7,7 @@ time, so that the same run writes the same bytes.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import posixpath
@@ -30,6 +31,7 @@ from geoml.grid.region import from_geometry
 from geoml.io.cards.map_card import MapCard
 from geoml.io.software import software
 from geoml.io.stac.item_summary import ItemSummary
+from geoml.io.stac.times import rfc3339, span
 from geoml.io.stores.multihash import multihash
 from geoml.io.stores.store import read_small, within, write_json
 from geoml.redacted import bare
@@ -42,6 +44,12 @@ LARGEST_ITEM = 2**26
 
 MADE = "geoml:made_of"
 """Field of a catalog and a collection that `write_catalog` wrote, and may write again."""
+
+KEPT = ("derived_from", "license", "via")
+"""Relations of links that say where an item comes from."""
+
+LONGEST_NAME = 200
+"""Bytes of a file name without its suffix."""
 
 _EXTENSIONS = {
     "proj": "projection/v2.0.0",
@@ -338,33 +346,44 @@ def bbox_of(shape: BaseGeometry) -> list[float]:
     return [west, south, east, north]
 
 
-def write_catalog(items: Sequence[pystac.Item], folder: Path, description: str) -> Path:
-    """A static catalog of items, whose collection is called as its folder; gives its ``catalog.json``.
+def write_catalog(
+    items: Sequence[pystac.Item], folder: Path, description: str, *, collection: str | None = None
+) -> Path:
+    """A static catalog of items; gives its ``catalog.json``. The collection is called as its folder, if not told else.
 
     Both have the field `MADE`, by which they are known as written here. Items of an earlier one that are in it no more
-    are removed.
+    are removed. Of their links, items keep those of `KEPT`.
     """
-    before = _linked(folder)
+    before, about_all = _linked(folder), collection or folder.name
     above = {"href": "../collection.json", "type": "application/json"}
-    names, boxes, times = [], [], []
+    names, boxes = [], []
+    times: list[dt.datetime] = []
     for item in items:
         value = item.to_dict(include_self_link=False, transform_hrefs=False)
-        value |= {"collection": folder.name, "links": [{"rel": rel, **above} for rel in ("parent", "collection")]}
-        write_json(within(folder, f"items/{item.id}.json"), value)
-        names.append(item.id)
+        links = [{"rel": rel, **above} for rel in ("parent", "collection")]
+        value |= {"collection": about_all, "links": links + [k for k in value["links"] if k["rel"] in KEPT]}
+        names.append(file_name(item.id))
+        write_json(within(folder, f"items/{names[-1]}.json"), value)
         boxes.append(value["bbox"])
-        times.append(value["properties"]["datetime"])
+        times += span(value["properties"])
     top = {"rel": "root", "href": "./catalog.json", "type": "application/json"}
-    extent = {"spatial": {"bbox": [united(boxes)]}, "temporal": {"interval": [[min(times), max(times)]]}}
-    links = [{"rel": "item", "href": f"./items/{name}.json", "type": "application/geo+json"} for name in names]
-    about = {"stac_version": "1.1.0", "id": folder.name, "description": description, MADE: "items"}
-    collection = {"type": "Collection", **about, "license": "other", "extent": extent}
-    write_json(within(folder, "collection.json"), {**collection, "links": [top, {**top, "rel": "parent"}, *links]})
+    interval = [rfc3339(min(times)), rfc3339(max(times))]
+    extent = {"spatial": {"bbox": [united(boxes)]}, "temporal": {"interval": [interval]}}
+    linked = [{"rel": "item", "href": f"./items/{name}.json", "type": "application/geo+json"} for name in names]
+    about = {"stac_version": "1.1.0", "id": about_all, "description": description, MADE: "items"}
+    whole = {"type": "Collection", **about, "license": "other", "extent": extent}
+    write_json(within(folder, "collection.json"), {**whole, "links": [top, {**top, "rel": "parent"}, *linked]})
     child = {"rel": "child", "href": "./collection.json", "type": "application/json"}
     write_json(within(folder, "catalog.json"), {"type": "Catalog", **about, "links": [top, child]})
     for name in before - set(names):
         within(folder, f"items/{name}.json").unlink(missing_ok=True)
     return folder / "catalog.json"
+
+
+def file_name(item: str) -> str:
+    """What the files of an item are called: its id, or a digest where an id from outside can be no file name."""
+    plain = re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*", item) and len(item.encode()) <= LONGEST_NAME
+    return item if plain else hashlib.sha256(item.encode()).hexdigest()[:16]
 
 
 def made_here(path: Path) -> dict[str, Any] | None:

@@ -67,12 +67,12 @@ def search(
 ) -> list[pystac.Item]:
     """Items that touch ``region`` (degrees) and ``datetime`` (one entry of the query) and pass the query's filter.
 
-    They are ordered by ``query.sortby``, then newest first, then by id; ``query.limit`` cuts that order. Each id comes
-    once and asset hrefs are absolute. What pystac reads is read; an item that cannot be placed in time or space is
-    left out: put into ``left_out`` and named in one warning. With ``query.strict`` it is an error.
+    They are ordered by ``query.sortby``, then newest first, then by id; ``query.limit`` cuts that order. Each id occurs
+    once, and asset hrefs are absolute. Everything that pystac can read is read. An item that cannot be placed in time
+    or space is left out: added to ``left_out`` and named in one warning. With ``query.strict`` it is an error.
 
-    Raises InputError for a datetime, filter or collection that is wrong, NothingFound (saying what was asked and what
-    the catalog holds), DataError for a list of items that is not whole, when no item found can be used, or with
+    Raises InputError for a wrong datetime, filter or collection, NothingFound (with the query and the extent of the
+    catalog), DataError for an incomplete list of items, if no item found can be used, or with
     ``strict``, and TransientError if the catalog does not answer.
     """
     checked = check_query(catalog, query, region, datetime)

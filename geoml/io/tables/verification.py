@@ -64,4 +64,4 @@ def read_running(path: Path) -> pa.Table:
     try:
         return pq.read_table(path).cast(RUNNING)
     except (OSError, pa.ArrowException, ValueError) as err:
-        raise DataError(f"{path}: cannot be read ({err}); delete it, what came true is looked up again") from err
+        raise DataError(f"{path}: cannot be read ({err}); delete it, and it is computed again") from err

@@ -135,7 +135,7 @@ def test_what_reaches_out_is_cut_off_where_the_recipe_says_so(tmp_path: Path) ->
     (cut,) = set(found(recipe(tmp_path, "yolo", outside="clip"))) - set(TRUTH)
     assert cut == (0, 0, 60, 90, 68, 100)
     yolo(tmp_path / "a", [("roof", (120, 60, 130, 68))])
-    assert "its box lies outside of the image" in fault(recipe(tmp_path, "yolo", outside="clip"))
+    assert "its box is outside the image" in fault(recipe(tmp_path, "yolo", outside="clip"))
 
 
 def test_pixels_and_shares_are_told_apart(tmp_path: Path) -> None:

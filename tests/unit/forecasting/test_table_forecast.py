@@ -172,7 +172,7 @@ def test_a_station_that_moved_is_refused(place: Path, tmp_path: Path) -> None:
     places.rename(columns={"station": "name"}).to_csv(tmp_path / "named.csv", index=False)
     assert forecast(place, tmp_path / "simple", places=str(tmp_path / "named.csv"), **SIMPLE)["rows"] == 6
     places.assign(lon=places.lon + 0.05).to_csv(tmp_path / "moved.csv", index=False)
-    with pytest.raises(DataError, match="places: 3 lie elsewhere than in training"):
+    with pytest.raises(DataError, match="places: 3 have moved since training"):
         forecast(place, tmp_path / "moved", places=str(tmp_path / "moved.csv"))
     frame = made.table()
     with pytest.raises(DataError, match="lon, lat: 3 places lie elsewhere than before, the first 'east'"):

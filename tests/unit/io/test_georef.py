@@ -317,13 +317,13 @@ def test_every_spelling_of_item_and_file_reads_the_same_pixels(tmp_path, one, tw
 @pytest.mark.parametrize(
     ("said", "shape", "words"),
     [
-        ("EPSG:32721", footprint(), "is taken"),  # the wrong hemisphere, as HLS has it
-        ("EPSG:32622", footprint().buffer(0.05), "is taken"),
+        ("EPSG:32721", footprint(), "using the file"),  # the wrong hemisphere, as HLS has it
+        ("EPSG:32622", footprint().buffer(0.05), "using the file"),
         ("EPSG:32622", footprint("EPSG:32622"), None),  # the footprint is for the item
         ("EPSG:32721", footprint("EPSG:32631"), None),  # and here for neither
         ("EPSG:32721", None, None),
-        ("EPSG:None", None, "says nothing"),
-        (None, None, "says nothing"),
+        ("EPSG:None", None, "is unusable"),
+        (None, None, "is unusable"),
         (CRS, None, ""),
     ],
 )

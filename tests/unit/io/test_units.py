@@ -100,7 +100,7 @@ def test_what_has_no_logarithm_is_not_finite() -> None:
 
 
 def test_data_in_two_units_need_a_model_that_says_its_own() -> None:
-    assert "does not say" in str(mismatch("vv", {"dB", "linear power"}, None))
+    assert "does not state" in str(mismatch("vv", {"dB", "linear power"}, None))
     assert mismatch("vv", {"dB", "linear power"}, "dB") is None
     assert mismatch("red", {"1", "reflectance"}, None) is None
     assert "converted to dB" in describe(["linear power", "dB"], "dB")

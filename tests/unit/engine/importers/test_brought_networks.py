@@ -225,7 +225,7 @@ def test_checkpoints_of_torchgeo(tmp_path: Path) -> None:
     torch.save(named, tmp_path / "task.ckpt")
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "state.safetensors")
     brought("torchgeo", tmp_path / "task.ckpt", out=tmp_path / "a")
-    with pytest.raises(InputError, match="does not say --architecture, --encoder; give them"):
+    with pytest.raises(InputError, match="does not contain everything; give --architecture, --encoder"):
         brought("torchgeo", tmp_path / "state.safetensors", out=tmp_path / "not")
     brought("torchgeo", tmp_path / "state.safetensors", out=tmp_path / "b", architecture="unet", encoder=ENCODER)
     for name in "ab":

@@ -152,3 +152,26 @@ def test_a_file_of_a_later_version_is_a_model_error_that_names_it(tmp_path: Path
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match=r"net\.onnx: onnxruntime: .*IR version: 99"):
         brought(path, tmp_path / "out", "land,water")
+
+
+def test_weights_of_half_precision_are_computed_in_single(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    weight, bias = (random.normal(0, 4, shape).astype(np.float16) for shape in ((2, 2, 3, 3), (2,)))
+    nodes = [
+        helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Conv", ["half", "w", "b"], ["z"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Constant", [], ["two"], value=numpy_helper.from_array(np.float16(2.0))),
+        helper.make_node("Mul", ["z", "two"], ["y"]),
+    ]
+    kinds = {"x": TensorProto.FLOAT, "y": TensorProto.FLOAT16}
+    given, found = (helper.make_tensor_value_info(k, t, ["n", 2, "s", "s"]) for k, t in kinds.items())
+    tensors = [numpy_helper.from_array(v, k) for k, v in (("w", weight), ("b", bias))]
+    graph = helper.make_graph(nodes, "net", [given], [found], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "half.onnx").write_bytes(model.SerializeToString())
+    brought(tmp_path / "half.onnx", tmp_path / "out", "land,water")
+    x = torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(5))
+    single = [torch.from_numpy(v.astype(np.float32)) for v in (weight, bias)]
+    expected = 2 * nn.functional.conv2d(x, *single, padding=1)
+    with torch.no_grad():
+        torch.testing.assert_close(package.load(tmp_path / "out").module(x), expected, rtol=1e-5, atol=1e-4)

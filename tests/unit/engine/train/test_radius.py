@@ -187,7 +187,7 @@ def test_what_it_is_not_for_is_refused(
     with pytest.raises(InputError, match="bands"):
         shorten(folder, recipe.model_copy(update={"bands": ("more", "grey")}), 0.01, out)
     things = Package(loaded.module, testing.card("things", ["red"], ["car"], task="detection", radius=64), folder)
-    with pytest.raises(InputError, match="counted by class, which detection has none of"):
+    with pytest.raises(InputError, match="counted by class, and detection has none"):
         module._smaller(things)
     difference = calibrate.new("image_difference", ["grey", "more"], 10)
     package.save(difference.module, difference.card, tmp_path / "difference")
