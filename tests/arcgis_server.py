@@ -1,4 +1,4 @@
-"""A server on loopback that answers as ArcGIS does, as far as geoml asks: a feature layer, with its limits and errors.
+"""A server on loopback that answers as ArcGIS does, as far as geoml asks: feature layers and image services.
 
 Written from the reference of the REST API (https://developers.arcgis.com/rest/services-reference/); errors come with
 HTTP 200. ``trick`` is one misbehaviour, ``faults`` are the codes of the next answers.
@@ -16,7 +16,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import geopandas as gpd
+import numpy as np
 import shapely
+from rasterio.io import MemoryFile
+from rasterio.transform import from_bounds
 
 MERCATOR = {"wkid": 102100, "latestWkid": 3857}
 NAMES = {1: "wood", 2: "field", 3: "town"}
@@ -84,6 +87,86 @@ class FeatureLayer:
         }  # fmt: skip
 
 
+class ImageService:
+    """A mosaic of rasters on one grid, the first on top; each is (band, y, x), its upper left corner and its time.
+
+    As a service with a default rendering, it gives stretched values to who does not ask for the values themselves.
+    """
+
+    def __init__(self, rasters: dict[str, tuple[np.ndarray, tuple[float, float], int | None]], wkid: int, res: float,
+                 nodata: float, most: int = 64) -> None:  # fmt: skip
+        self.rasters, self.res, self.nodata = rasters, res, nodata
+        first = next(iter(rasters.values()))[0]
+        self.kind = {"u": "U", "i": "S", "f": "F"}[first.dtype.kind] + str(8 * first.dtype.itemsize)
+        self.reference = {"wkid": wkid, "latestWkid": wkid}
+        boxes = [self.extent(k) for k in range(1, len(rasters) + 1)]
+        whole = {k: (min if k.endswith("min") else max)(b[k] for b in boxes) for k in ("xmin", "ymin", "xmax", "ymax")}
+        self.about: dict[str, Any] = {
+            "currentVersion": 11.2, "name": "Folder/Dates", "pixelType": self.kind, "bandCount": len(first),
+            "pixelSizeX": res, "pixelSizeY": res, "maxImageHeight": most, "maxImageWidth": most, "maxRecordCount": 1,
+            "extent": {**whole, "spatialReference": self.reference}, "capabilities": "Image,Metadata,Catalog",
+            "allowRasterFunction": True, "timeInfo": {"startTimeField": "AcquisitionDate"}, "fields": [],
+        }  # fmt: skip
+
+    def extent(self, number: int) -> dict[str, Any]:
+        data, (x, y), _ = list(self.rasters.values())[number - 1]
+        high, wide = data.shape[1:]
+        box = {"xmin": x, "ymin": y - high * self.res, "xmax": x + wide * self.res, "ymax": y}
+        return {**box, "spatialReference": self.reference}
+
+    def info(self, number: int) -> dict[str, Any]:
+        data = list(self.rasters.values())[number - 1][0]
+        size = {"pixelSizeX": self.res, "pixelSizeY": self.res}
+        return {**size, "extent": self.extent(number), "bandCount": len(data), "pixelType": self.kind}
+
+    def query(self, asked: Mapping[str, str], trick: str) -> dict[str, Any]:
+        ids = range(1, len(self.rasters) + 1)
+        if match := re.fullmatch(r"OBJECTID >= (\d+) AND OBJECTID <= (\d+)", asked["where"]):
+            ids = range(int(match[1]), int(match[2]) + 1)
+        elif asked["where"] != "Category = 1":
+            raise Refused(400, "Unable to complete operation.")
+        if "geometry" in asked:
+            west, south, east, north = map(float, asked["geometry"].split(","))
+            boxes = {k: self.extent(k) for k in ids}
+            ids = [k for k, b in boxes.items() if b["xmin"] < east and b["xmax"] > west and b["ymin"] < north
+                   and b["ymax"] > south]  # fmt: skip
+        if asked.get("returnIdsOnly") == "true":
+            return {"objectIdFieldName": "OBJECTID", "objectIds": list(ids)}
+        names = list(self.rasters)
+        rows = [
+            {"OBJECTID": k, "Name": names[k - 1], "Category": 1, "AcquisitionDate": self.rasters[names[k - 1]][2]}
+            for k in ids
+        ]
+        return {"objectIdFieldName": "OBJECTID", "features": [{"attributes": row} for row in rows]}
+
+    def exportImage(self, asked: Mapping[str, str], trick: str) -> bytes:
+        """The pixel of the source that holds the centre of each pixel asked for."""
+        width, height = map(int, asked["size"].split(","))
+        if max(width, height) > self.about["maxImageWidth"]:
+            raise Refused(400, "The requested image exceeds the size limit.")
+        west, south, east, north = map(float, asked["bbox"].split(","))
+        if trick == "shifted":
+            west, east = west + self.res / 2, east + self.res / 2
+        number = json.loads(asked.get("mosaicRule", "{}")).get("lockRasterIds", [1])[0]
+        data, (x, y), _ = list(self.rasters.values())[number - 1]
+        columns = np.floor((west + (np.arange(width) + 0.5) * (east - west) / width - x) / self.res).astype(int)
+        rows = np.floor((y - north + (np.arange(height) + 0.5) * (north - south) / height) / self.res).astype(int)
+        inside = ((rows >= 0) & (rows < data.shape[1]))[:, None] & (columns >= 0) & (columns < data.shape[2])
+        picked = data[:, np.clip(rows, 0, data.shape[1] - 1)][:, :, np.clip(columns, 0, data.shape[2] - 1)]
+        values = np.where(inside, picked, np.array(self.nodata, data.dtype))
+        if json.loads(asked.get("renderingRule", "{}")) != {"rasterFunction": "None"}:
+            values = (values / 2).astype(data.dtype)
+        place = {
+            "crs": f"EPSG:{self.reference['wkid']}",
+            "transform": from_bounds(west, south, east, north, width, height),
+        }
+        about = {"count": len(data), "height": height, "width": width, "dtype": data.dtype, "nodata": self.nodata}
+        with MemoryFile() as memory:
+            with memory.open(driver="GTiff", **about, **place) as file:
+                file.write(values)
+            return bytes(memory.getbuffer())
+
+
 def _rings(polygon: shapely.Polygon) -> list[list[list[float]]]:
     """Outer rings clockwise and holes counterclockwise, as Esri JSON has them."""
     turned = shapely.orient_polygons(polygon, exterior_cw=True)
@@ -122,6 +205,8 @@ class ArcGISServer:
         if name is None:
             raise Refused(404, "Service not found")
         service, operation = self.services[name], path[len(name) :].strip("/")
+        if operation.endswith("/info"):
+            return service.info(int(operation.partition("/")[0]))
         found = getattr(service, operation, None) if operation else None
         return service.about if found is None else found(asked, self.trick)
 

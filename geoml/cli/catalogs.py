@@ -90,12 +90,16 @@ def _whose(path: Path) -> str:
 def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="folder of the catalog")]) -> None:
     """Write a static STAC catalog of GeoTIFFs, which stay in place. Shards of an Earth Engine export are one item.
 
+    The rasters of an ArcGIS image service are downloaded into OUT/images.
+
     Example:
     geoml catalogs new 2024-06-01.tif 2024-07-01.tif --bands blue,green,red,nir -o scenes
     """
+    from geoml.io.cog.image_service import with_files
     from geoml.io.cog.scene_files import scenes_of
     from geoml.io.cog.scene_items import write_scenes
 
+    recipe = with_files(recipe, out)
     scenes = scenes_of(recipe.scenes, recipe, recipe.datetime, skipped=recipe.skipped_shards)
     catalog = write_scenes(scenes, recipe, out, f"{len(scenes)} scenes of files")
     table = Table(Column("item", overflow="fold"), "bands", "gsd", "CRS", "datetime", "which is")

@@ -1,4 +1,4 @@
-"""ArcGIS in and out as typed: a feature layer as region and as labels."""
+"""ArcGIS in and out as typed: a feature layer as region and as labels, an image service, a model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ import yaml
 import geoml
 from geoml import testing
 from geoml.io.stores import signed
-from tests.arcgis_server import ArcGISServer, FeatureLayer, serve
-from tests.e2e.printed import Cli, prints, said, wide
+from tests.arcgis_server import ArcGISServer, FeatureLayer, ImageService, serve
+from tests.e2e.conftest import THRESHOLDS
+from tests.e2e.printed import Cli, prints, rows, said, wide
 
 __all__ = ["said", "wide"]  # fixtures
 
@@ -71,7 +72,36 @@ def test_labels_of_a_training(server: ArcGISServer, cli: Cli, said: Callable[...
     assert f"labels: {url}: access refused (499 Token Required); expected a token in the URL" in refused.output
 
 
+def test_an_image_service_becomes_a_catalog(
+    threshold: str, said: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signed, "_remembered", {})
+    rasters = {
+        "june": (SCENE.data, SCENE.origin, 1_717_243_200_000),
+        "july": (SCENE.data[::-1], SCENE.origin, 1_719_835_200_000),
+    }
+    with serve(Dates=ImageService(rasters, 32621, SCENE.res, 0)) as here:
+        here.token = "S3CRET"
+        words = ("catalogs", "new", f"{here.url}/Dates/ImageServer?token=S3CRET", "--bbox", *SCENE.bbox(inner=0.05))
+        told = said(*words, "--bands", "red,nir", "--scale", "1e-4", "--out", tmp_path / "made")
+    assert rows(told)["june_1"] == ["red nir", "10", SCENE.crs, "2024-06-01T12:00:00Z", "as told"]
+    assert f"Use it with --catalog {tmp_path / 'made'}\n" in told
+    assert kept(tmp_path) == []
+    words = ("predict", "--model", threshold, "--catalog", tmp_path / "made", "--bbox", *SCENE.bbox(inner=0.06))
+    said(*words, "--datetime", "2024-07", "--out", tmp_path / "july", "--no-map")
+    found = geoml.open(tmp_path / "july").classes.sel(middles(SCENE), method="nearest", tolerance=1).to_numpy()
+    wanted = sum((SCENE.data[1] * 1e-4 > limit).astype(np.uint8) for limit in THRESHOLDS)
+    assert (found != 255).mean() > 0.8
+    assert np.array_equal(found[found != 255], wanted[found != 255])
+
+
 # --- models out
+
+
+def middles(scene: testing.Scene) -> dict[str, np.ndarray]:
+    """Where the pixels of a scene have their middles."""
+    left, top = scene.origin
+    return {"x": left + 10 * np.arange(300) + 5, "y": top - 10 * np.arange(200) - 5}
 
 
 def as_arcgis(package: Path, folder: Path, image: np.ndarray, valid: np.ndarray, **arguments: float) -> np.ndarray:
@@ -101,9 +131,7 @@ def test_a_model_gives_the_same_classes_in_arcgis(unet: str, said: Callable[...,
     told = said("export", "dlpk", unet, "--scale", "1e-4", "--out", tmp_path / "unet.dlpk")
     assert "bands in this order: red nir; 10 m" in told
     found = as_arcgis(tmp_path / "unet.dlpk", tmp_path, data, (data != 0).all(axis=0))
-    left, top = scene.origin
-    near = {"x": left + 10 * np.arange(300) + 5, "y": top - 10 * np.arange(200) - 5}
-    wanted = geoml.open(tmp_path / "out").classes.sel(near, method="nearest", tolerance=1).to_numpy()
+    wanted = geoml.open(tmp_path / "out").classes.sel(middles(scene), method="nearest", tolerance=1).to_numpy()
     assert set(np.unique(wanted)) == {0, 1, 2, 255}
     assert np.array_equal(found, wanted)
 

@@ -159,6 +159,25 @@ def test_cogs_that_stay_where_they_are_are_an_image_each(said: Callable[..., str
     assert "earthengine upload external_image" in told
 
 
+def test_a_run_over_two_zones_is_a_collection(said: Callable[..., str], threshold: str, tmp_path: Path) -> None:
+    shard(tmp_path / "s2_20240601.tif", DATA, 0, 5_000, nodata=0)  # its middle lies 54° west
+    said("catalogs", "new", tmp_path / "s2_20240601.tif", "--scale", "1e-4", "--out", tmp_path / "c")
+    query = {
+        "catalog": str(tmp_path / "c" / "catalog.yaml"),
+        "bbox": (-54.05, 63.08, -53.95, 63.12),
+        "datetime": "2024",
+    }
+    geoml.predict({"model": threshold, "query": query, "block_size": 512}, tmp_path / "out")
+    told = said("export", "earth-engine", tmp_path / "out", *ASKED, "--out", tmp_path / "up")
+    made = {p.name: json.loads(p.read_text()) for p in (tmp_path / "up").iterdir()}
+    assert sorted(made) == ["32621-10.json", "32622-10.json"]
+    for name, manifest in made.items():
+        zone = name.removesuffix(".json")
+        assert manifest["name"] == f"projects/mine/assets/map/{zone}"
+        assert all(f"/cogs/{zone}_" in u for t in manifest["tilesets"] for s in t["sources"] for u in s["uris"])
+    assert "earthengine create collection projects/mine/assets/map\n" in told
+
+
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [

@@ -45,7 +45,14 @@ class SceneFields(Frozen):
 class CatalogRecipe(SceneFields):
     """What `geoml catalogs new` is asked for."""
 
-    scenes: tuple[Place, ...] = Field(min_length=1, description="GeoTIFF files, folders of them, or their URLs")
+    scenes: tuple[Place, ...] = Field(
+        min_length=1,
+        description="GeoTIFF files, folders of them, or their URLs; or the URL of an ArcGIS image service, which is"
+        " downloaded",
+    )
+    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
+        default=None, description="part of an image service, in degrees; all of it by default"
+    )
     datetime: tuple[When, ...] = Field(
         default=(),
         description="when the scenes were taken, one for all or one for each; by default from their tags or names",

@@ -163,6 +163,7 @@ def _options() -> dict[str, object]:
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_HTTP_NETRC": "NO",  # it fetches nothing here; should it ever, then without anybody's password
         "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
+        "VRT_NUM_THREADS": "1",  # others of GDAL's own have no opener: parts would be zeros, and no error raised
         "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": 64 * 2**20,  # asked for at once; 10 MiB, then tile by tile, if not set
     }
 

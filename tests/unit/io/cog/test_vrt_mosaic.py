@@ -83,6 +83,21 @@ def test_parts_are_read_as_the_whole_is(parts: Path, target: str, resampling: st
     assert all(np.array_equal(a, b) for a, b in zip(ours, whole, strict=True))
 
 
+def test_a_window_that_gdal_would_read_in_threads_is_whole(tmp_path: Path) -> None:
+    """GDAL reads windows of a million pixels over several parts in threads of its own."""
+    data = np.random.default_rng(6).integers(1, 10_000, (2, 1400, 1400), dtype=np.uint16)
+    places = [(r, c) for r in (0, 700) for c in (0, 700)]
+    large = replace(
+        MOSAIC, shape=(1400, 1400), parts=tuple(MosaicPart(f"q{r}_{c}.tif", r, c, 700, 700) for r, c in places)
+    )
+    for p in large.parts:
+        written(tmp_path / p.href, data[:, p.y : p.y + 700, p.x : p.x + 700], GRID @ Affine.translation(p.x, p.y))
+    (tmp_path / "m.vrt").write_text(large.text([p.href for p in large.parts]))
+    found, valid = read(specs(tmp_path / "m.vrt"), GeoBox((1400, 1400), GRID, "EPSG:32621"))
+    assert valid.all()
+    assert np.array_equal(found, data)
+
+
 def test_gdal_reads_what_we_write(parts: Path) -> None:
     with (
         rasterio.open(parts / "m.vrt") as file,
