@@ -29,7 +29,7 @@ def clouds(
     out: Annotated[Path, typer.Option("--out", help="folder of the masks and of the catalog with them")],
     backend: Runs = None,
 ) -> None:
-    """Masks of clouds: a catalog in OUT of the items found, whose clouds all other commands leave out.
+    """Mask clouds: write a catalog of the items found to OUT, whose clouds all other commands leave out.
 
     Example:
     geoml clouds -c earth-search -C sentinel-2-l1c \\

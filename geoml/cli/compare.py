@@ -24,7 +24,7 @@ def compare(
     within: Annotated[float, typer.Option("--within", help="metres between two features that may be one")] = 50.0,
     as_json: Json = False,
 ) -> None:
-    """How many features of a run and of a published file are the same; agreement, not accuracy.
+    """Count the features that a run and a published file have in common; agreement, not accuracy.
 
     Example:
     geoml compare turbines latest.geojson --class turbine --field category --value offshore_wind_turbine

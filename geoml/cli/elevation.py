@@ -29,7 +29,7 @@ def elevation(
     out: Annotated[Path, typer.Option("--out", help="folder of the run")],
     as_json: Json = False,
 ) -> None:
-    """Terrain and surface above a stated datum, heights and buildings, from points or from two images.
+    """Compute terrain and surface above a stated datum, heights and buildings, from points or from two images.
 
     Example:
     geoml elevation --points tiles/ --res 0.5 -o town

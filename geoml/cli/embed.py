@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 @options.from_recipe(EmbedAsked)
 def embed(asked: EmbedAsked, out: Out, dry_run: DryRun = False, backend: Runs = None) -> None:
-    """Embeddings: int8 COGs, chip vectors as GeoParquet, STAC items and a report in OUT. Run it again to resume.
+    """Write embeddings: int8 COGs, chip vectors as GeoParquet, STAC items and a report in OUT. Run it again to resume.
 
     Example:
     geoml embed -m presto -c earth-search -C sentinel-2-l1c \\

@@ -28,7 +28,7 @@ def learn(
         int, typer.Option("--places", help="also draw this many places of the map to check, OUT/places.gpkg")
     ] = 0,
 ) -> None:
-    """Land cover from few labels: a package, a map of the region, and a page on how far it can be trusted.
+    """Map land cover from few labels: a package, a map of the region, and a page on how far it can be trusted.
 
     Example:
     geoml learn labels.gpkg --field class -c earth-search -C sentinel-2-l2a \\

@@ -38,11 +38,11 @@ RunJson = dict[str, Any]
 FILES = {
     "collection.json": "STAC collection of the run",
     "items": "STAC items, one for each block",
-    "items.parquet": "stac-geoparquet of what was written",
-    "sources.parquet": "stac-geoparquet of what was read",
+    "items.parquet": "stac-geoparquet of the outputs",
+    "sources.parquet": "stac-geoparquet of the sources",
     "model.json": "card of the model (STAC MLM)",
     "run.json": "recipe, versions, blocks, times",
-    "report.html": "the report, a page to look at",
+    "report.html": "the report, an HTML page",
 }
 
 

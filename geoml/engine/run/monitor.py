@@ -32,8 +32,8 @@ from geoml.texts import listed
 
 FILES = {
     "changes.parquet": "what changed: items that are new, reprocessed, moved or withdrawn",
-    "sources.parquet": "stac-geoparquet of what was read, of all days",
-    "items.parquet": "stac-geoparquet of what was written, of all days",
+    "sources.parquet": "stac-geoparquet of the sources, of all days",
+    "items.parquet": "stac-geoparquet of the outputs, of all days",
     "features.parquet": "GeoParquet 1.1: polygons or boxes of the classes, of all days",
     "tracks.parquet": "GeoParquet 1.1: what was followed, with the days on which it was seen first and last and closed",
 }
