@@ -49,6 +49,13 @@ def run(radar: Path, out: Path | str, model: str | Path = "advection", **changes
     return pipeline.predict(steps.grid_run(asked, out), out)
 
 
+@pytest.fixture(scope="module")
+def done(radar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which nothing changes."""
+    run(radar, out := tmp_path_factory.mktemp("done") / "run")
+    return out
+
+
 def forecast(out: Path, lead: str, band: int = 1) -> NDArray[np.float32]:
     """(y, x) on the grid of the radar, NaN where nothing is said."""
     found = np.full(SHAPE, np.nan, np.float32)
@@ -76,12 +83,11 @@ def bytes_of(out: Path, size: int) -> dict[tuple[str, int, int], bytes]:
 
 
 def test_showers_that_move_are_foretold_where_they_will_be(
-    radar: Path, truth: NDArray[np.float32], tmp_path: Path
+    radar: Path, done: Path, truth: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    run(radar, tmp_path / "run")
     run(radar, tmp_path / "stay", "persistence")
     for lead, ahead in zip(LEADS, (2, 4, 6), strict=True):
-        found, seen = forecast(tmp_path / "run", lead), truth[NOW + ahead]
+        found, seen = forecast(done, lead), truth[NOW + ahead]
         known = np.isfinite(found)
         assert known.mean() > 0.6
         error, stays = np.abs(found - seen)[known].mean(), np.abs(truth[NOW] - seen)[known].mean()
@@ -89,37 +95,36 @@ def test_showers_that_move_are_foretold_where_they_will_be(
         kept = forecast(tmp_path / "stay", lead)
         np.testing.assert_allclose(kept[:90], truth[NOW][:90], atol=0.006)
     # showers come from the east, so nothing is known of what was beyond it
-    assert np.isfinite(forecast(tmp_path / "run", "PT30M")[:, -5:]).mean() < 0.2
+    assert np.isfinite(forecast(done, "PT30M")[:, -5:]).mean() < 0.2
     assert not np.isfinite(forecast(tmp_path / "stay", "PT30M")[UNKNOWN]).any()
 
 
 def test_the_answer_does_not_hang_on_blocks_or_workers(
-    radar: Path, tmp_path: Path, machine: Callable[..., None]
+    radar: Path, done: Path, tmp_path: Path, machine: Callable[..., None]
 ) -> None:
-    run(radar, tmp_path / "small")
     run(radar, tmp_path / "large", block_size=256)
     machine(workers="processes:3")
     run(radar, tmp_path / "workers")
-    small, large, workers = (bytes_of(tmp_path / k, n) for k, n in (("small", 64), ("large", 256), ("workers", 64)))
+    small, large, workers = (
+        bytes_of(k, n) for k, n in ((done, 64), (tmp_path / "large", 256), (tmp_path / "workers", 64))
+    )
     assert len(small) > 12
     assert small == workers
     assert all(large[place] == values for place, values in small.items())
 
 
-def test_a_catalog_of_steps_is_forecast_by_predict(radar: Path, tmp_path: Path) -> None:
-    run(radar, tmp_path / "run")
-    state = tmp_path / "run/.geoml"
+def test_a_catalog_of_steps_is_forecast_by_predict(done: Path, tmp_path: Path) -> None:
+    state = done / ".geoml"
     middles = [f"{START + dt.timedelta(minutes=5 * n - 2.5):%FT%TZ}" for n in range(NOW - 3, NOW + 1)]
     query = {"catalog": str(state / "steps/catalog.json"), "region": str(state / "grid.geojson"), "datetime": middles}
     asked = {"model": str(state / "forecast"), "crs": "data", "block_size": 64, "query": query}
     pipeline.predict(asked, tmp_path / "predicted")
-    assert bytes_of(tmp_path / "predicted", 64) == bytes_of(tmp_path / "run", 64)
+    assert bytes_of(tmp_path / "predicted", 64) == bytes_of(done, 64)
 
 
 def test_nothing_after_the_reference_time_changes_a_byte(
-    truth: NDArray[np.float32], radar: Path, tmp_path: Path
+    truth: NDArray[np.float32], done: Path, tmp_path: Path
 ) -> None:
-    run(radar, tmp_path / "before")
     changed = truth.copy()
     changed[:, *UNKNOWN] = np.nan
     changed[NOW + 1 :] = 150
@@ -128,12 +133,11 @@ def test_nothing_after_the_reference_time_changes_a_byte(
     first.write_text("damaged")
     second.rename(second.with_name(second.name.replace("0.tif", "1.tif").replace("5.tif", "6.tif")))
     run(other, tmp_path / "after")
-    assert bytes_of(tmp_path / "before", 64) == bytes_of(tmp_path / "after", 64)
+    assert bytes_of(done, 64) == bytes_of(tmp_path / "after", 64)
 
 
-def test_items_say_of_when_they_are_and_when_they_were_made(radar: Path, tmp_path: Path, stac_schemas: Any) -> None:
-    run(radar, tmp_path / "run")
-    items = [json.loads(path.read_text()) for path in (tmp_path / "run/items").glob("*.json")]
+def test_items_say_of_when_they_are_and_when_they_were_made(done: Path, stac_schemas: Any) -> None:
+    items = [json.loads(path.read_text()) for path in (done / "items").glob("*.json")]
     assert items
     for item in items:
         assert any("forecast/v0.2.0" in uri for uri in stac_schemas.validate(item))
@@ -144,7 +148,7 @@ def test_items_say_of_when_they_are_and_when_they_were_made(radar: Path, tmp_pat
         assert asset["datetime"] == time_of(NOW + 4)
         assert (asset["forecast:horizon"], asset["forecast:duration"]) == ("PT20M", "PT5M")
         assert asset["bands"][0]["unit"] == "mm/h"
-    stac_schemas.validate(json.loads((tmp_path / "run/collection.json").read_text()))
+    stac_schemas.validate(json.loads((done / "collection.json").read_text()))
 
 
 def test_a_missing_step_stays_missing_and_a_missing_last_one_is_refused(radar: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def maps(predict: Callable[..., Path], catalog: Path) -> Maps:
         west, south, east, north = SCENE.bbox(inner=inner) if inner else SCENE.bbox()
         grown = 0.0 if inner else 0.01
         box = west - grown, south - grown, east + grown, north + grown
-        out = predict(model, catalog, box, name, features=False, **options)
+        out = predict(model, catalog, box, name, features=False, map=False, **options)
         layers = np.full((2, *SCENE.window.shape), 255, np.uint8)
         for layer, key in zip(layers, ("class", "confidence"), strict=True):
             found = testing.read_map(out, key)[SCENE.crs]
