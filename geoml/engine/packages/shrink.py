@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoml.engine.packages import cards, precision, weights
+from geoml.engine.packages import cards, weights
 from geoml.errors import InputError
 from geoml.io.cards.card import ModelCard, Stored
+from geoml.nn.weights import precision
 
 PREPARED = ("int8", "short_radius")
 """Fields of cards with what was measured on the weights as they were."""

@@ -17,12 +17,13 @@ from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from geoml.engine.packages import cards, precision
+from geoml.engine.packages import cards
 from geoml.errors import ModelError
 from geoml.io.cards.card import ModelCard
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.signed import join_url
+from geoml.nn.weights import precision
 from geoml.texts import listed
 
 C = TypeVar("C", bound=ModelCard)
