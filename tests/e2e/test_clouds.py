@@ -24,8 +24,10 @@ from geoml import pipeline, testing
 from geoml.cube.region import inside
 from geoml.engine.clouds import mask
 from geoml.engine.clouds.items import metric_crs
+from geoml.engine.packages import cards
 from geoml.errors import DataError, InputError, TransientError
 from geoml.grid.plane import Window
+from geoml.io.cards.map_card import MapCard
 from tests.e2e.conftest import THRESHOLDS
 from tests.e2e.printed import Cli, prints, rows, said, wide
 
@@ -226,10 +228,14 @@ def test_a_broken_item_is_left_out_and_named(cloudy: str, tmp_path: Path) -> Non
 
 
 def test_what_is_wrong_with_one_item_does_not_stop_the_others(cloudy: str, tmp_path: Path) -> None:
+    shutil.copytree(cloudy, tmp_path / "model")
+    card = cards.read(tmp_path / "model", MapCard)
+    stated = tuple(band.model_copy(update={"unit": "reflectance"}) for band in card.bands)
+    cards.write(card.model_copy(update={"bands": stated}), tmp_path / "model")
     warm = testing.Scene(**{**vars(SCENE), "id": "warm", "datetime": "2024-06-03T12:00:00Z", "unit": "K"})
     made = testing.write_catalog(tmp_path / "made", [SCENE, warm])
-    recipe = {"query": {"catalog": str(made), "bbox": SCENE.bbox(), "datetime": "2024"}, "model": cloudy}
-    work = pipeline.cloud_masks(recipe, tmp_path / "out")
+    query = {"catalog": str(made), "bbox": SCENE.bbox(), "datetime": "2024"}
+    work = pipeline.cloud_masks({"query": query, "model": str(tmp_path / "model")}, tmp_path / "out")
     assert list(work.masks) == ["scene"]
     assert list(work.left.items) == ["warm"]
 

@@ -64,6 +64,18 @@ def test_a_matrix_takes_half_or_a_quarter_of_its_bytes() -> None:
     assert {k: v.shape for k, v in precision.unpacked(eighth, "here").items()} == {k: v.shape for k, v in state.items()}
 
 
+def test_the_licence_stays_with_the_weights(tmp_path: Path) -> None:
+    shrink("presto", tmp_path / "small")
+    assert (tmp_path / "small" / "LICENCE.md").read_bytes() == (cards.find("presto") / "LICENCE.md").read_bytes()
+
+
+def test_weights_that_are_written_in_full_say_so(folder: Path, tmp_path: Path) -> None:
+    shrink(folder, tmp_path / "small")
+    small = package.load(tmp_path / "small")
+    assert small.card.stored == "float16"
+    assert package.save(small.module, small.card, tmp_path / "again").stored == "float32"
+
+
 @pytest.mark.parametrize("int8", [False, True])
 def test_another_network_starts_from_the_rounded_weights(folder: Path, tmp_path: Path, int8: bool) -> None:
     small = shrink(folder, tmp_path / "small", int8)
