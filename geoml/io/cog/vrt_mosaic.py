@@ -217,8 +217,11 @@ class LocalPart:
             return file.read(count)
 
     def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """As `read` for many (start, stop)."""
-        return [self.read(start, stop - start) for start, stop in ranges]
+        """As `read` for many (start, stop); a ``failure`` where the file ends before."""
+        found = [self.read(start, stop - start) for start, stop in ranges]
+        if any(len(body) < stop - start for body, (start, stop) in zip(found, ranges, strict=True)):
+            self.failure = self.failure or DataError(f"{self._path.name}: cut off, it ends at byte {self.size}")
+        return found
 
 
 class _Text:

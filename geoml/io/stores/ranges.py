@@ -189,7 +189,7 @@ class RemoteFile(ABC):
         return self._guarded(lambda: self._read(start, min(start + count, self.size)), b"")
 
     def read_all(self, ranges: Sequence[tuple[int, int]], spare: int | None = None) -> list[bytes]:
-        """As `read` for many (start, stop), at the same time; neighbours in one request.
+        """As `read` for many (start, stop), at the same time; neighbours in one request. DataError for one past the end.
 
         ``spare``: bytes between them that may be read too, of the smallest gaps; None: all gaps up to `GAP`.
         """
@@ -231,6 +231,8 @@ class RemoteFile(ABC):
         for start, stop in ranges:
             low, _ = job = jobs[bisect_right(jobs, start, key=itemgetter(0)) - 1]
             parts.append(by_job[job][start - low : stop - low])
+            if len(parts[-1]) < stop - start:  # GDAL would take what lies in memory for the rest
+                raise DataError(f"{redact(self._href)}: cut off, it ends at byte {self.size}")
         return parts
 
     def _range(self, start: int, stop: int) -> bytes:
