@@ -207,6 +207,11 @@ class LocalPart:
             raise self.failure
 
     @property
+    def label(self) -> str:
+        """How errors name the file."""
+        return self._path.name
+
+    @property
     def size(self) -> int:
         return self._path.stat().st_size
 
@@ -217,17 +222,15 @@ class LocalPart:
             return file.read(count)
 
     def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """As `read` for many (start, stop); a ``failure`` where the file ends before."""
-        found = [self.read(start, stop - start) for start, stop in ranges]
-        if any(len(body) < stop - start for body, (start, stop) in zip(found, ranges, strict=True)):
-            self.failure = self.failure or DataError(f"{self._path.name}: cut off, it ends at byte {self.size}")
-        return found
+        """As `read` for many (start, stop)."""
+        return [self.read(start, stop - start) for start, stop in ranges]
 
 
 class _Text:
     """The VRT that GDAL reads."""
 
     failure: GeomlError | None = None
+    label = "VRT"
 
     def __init__(self, content: bytes) -> None:
         self._content, self.size = content, len(content)

@@ -172,6 +172,11 @@ class RemoteFile(ABC):
             raise self.failure
 
     @property
+    def label(self) -> str:
+        """How errors name the file."""
+        return redact(self._href)
+
+    @property
     def size(self) -> int:
         return self._opened.size if self._opened else 0
 
@@ -189,7 +194,7 @@ class RemoteFile(ABC):
         return self._guarded(lambda: self._read(start, min(start + count, self.size)), b"")
 
     def read_all(self, ranges: Sequence[tuple[int, int]], spare: int | None = None) -> list[bytes]:
-        """As `read` for many (start, stop), at the same time; neighbours in one request. DataError for one past the end.
+        """As `read` for many (start, stop), at the same time; neighbours in one request.
 
         ``spare``: bytes between them that may be read too, of the smallest gaps; None: all gaps up to `GAP`.
         """
@@ -231,8 +236,6 @@ class RemoteFile(ABC):
         for start, stop in ranges:
             low, _ = job = jobs[bisect_right(jobs, start, key=itemgetter(0)) - 1]
             parts.append(by_job[job][start - low : stop - low])
-            if len(parts[-1]) < stop - start:  # GDAL would take what lies in memory for the rest
-                raise DataError(f"{redact(self._href)}: cut off, it ends at byte {self.size}")
         return parts
 
     def _range(self, start: int, stop: int) -> bytes:
@@ -391,6 +394,10 @@ def _encoded(headers: Mapping[str, str]) -> bool:
 class Readable(Protocol):
     """What a `Container` holds, as `RemoteFile`."""
 
+    failure: GeomlError | None
+
+    @property
+    def label(self) -> str: ...
     @property
     def size(self) -> int: ...
     def check(self) -> None: ...
@@ -417,7 +424,11 @@ class _Handle:
         return self._place
 
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        return self._file.read_all([(o, o + n) for o, n in zip(offsets, sizes, strict=True)])
+        """Raises nothing: a ``failure`` of the file where it ends before, as GDAL takes any bytes for the rest."""
+        found = self._file.read_all([(o, o + n) for o, n in zip(offsets, sizes, strict=True)])
+        if self._file.failure is None and any(len(b) < n for b, n in zip(found, sizes, strict=True)):
+            self._file.failure = DataError(f"{self._file.label}: cut off, it ends at byte {self._file.size}")
+        return found
 
     def __enter__(self) -> Self:
         return self
