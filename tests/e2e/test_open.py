@@ -247,7 +247,7 @@ def test_a_run_on_a_web_server_is_the_same(run: geoml.Run, days: Days, tmp_path:
         assert (on_scene(there.classes) == TRUTH).all()
         assert there.polygons.equals(run.polygons)
         assert days.signature not in repr(there)
-        with pytest.raises(InputError, match="run: .*gcloud.*expected a folder, s3:// or gs://") as refused:
+        with pytest.raises(InputError, match=r"run: .*gcloud.*expected a folder, s3:// or gs://") as refused:
             earth_engine(there, "gs://maps/a", "projects/mine/assets/map", tmp_path)
         assert days.signature not in str(refused.value)
     with pytest.raises(InputError, match="not found"):
