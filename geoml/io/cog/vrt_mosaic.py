@@ -133,6 +133,8 @@ def _band(number: int, band: ElementTree.Element) -> tuple[MosaicBand, tuple[Mos
     """Raises as `_mosaic`."""
     if band.get("subClass") or int(band.attrib["band"]) != number:
         raise ValueError("a derived band, or bands out of order")
+    if (band.findtext("ColorInterp") or "").lower() == "alpha":
+        raise ValueError("an alpha band; expected nodata")
     if odd := {e.tag for e in band} - _IGNORED - {"SimpleSource"}:
         raise ValueError(f"with {', '.join(sorted(odd))}")
     numbers = {k: float(v) for k in ("NoDataValue", "Scale", "Offset") if (v := band.findtext(k)) is not None}

@@ -146,6 +146,7 @@ def harmful(parts: Path) -> Iterator[tuple[str, str]]:
     yield plain.replace('<SrcRect xOff="0"', '<SrcRect xOff="1"', 1), "a part of a file"
     yield plain.replace("<SourceBand>1<", "<SourceBand>2<", 1), "of another band"
     yield plain.replace('band="2">', 'band="3">'), "out of order"
+    yield plain.replace('band="2">', 'band="2"><ColorInterp>Alpha</ColorInterp>'), "an alpha band"
     yield "<!DOCTYPE x>" + plain, "not a VRT|with declarations"
     yield plain.replace("<SRS>", "<!ENTITY a 'b'><SRS>"), "with declarations"
     yield plain[:-20], "no mosaic"
@@ -217,6 +218,22 @@ def test_what_is_cut_off_is_no_data_and_no_zeros(tmp_path: Path, loopback: None,
             read(spec, GeoBox((512, 512), GRID, "EPSG:32621"))
         whole = read(spec, GeoBox((128, 128), GRID, "EPSG:32621"))
         assert np.array_equal(whole[0], data[:, :128, :128]), "what is there is read"
+
+
+def test_one_part_with_overviews_is_read_coarser_as_the_file_is(tmp_path: Path) -> None:
+    """GDAL gives such a mosaic the overviews of its part."""
+    data = np.random.default_rng(6).integers(1, 10_000, (2, 1024, 1024), dtype=np.uint16)
+    written(tmp_path / "a.tif", data, GRID, tiled=True)
+    one = replace(MOSAIC, shape=(1024, 1024), parts=(MosaicPart("a.tif", 0, 0, 1024, 1024),))
+    (tmp_path / "m.vrt").write_text(one.text(["a.tif"]))
+    coarse = GeoBox((100, 100), GRID @ Affine.scale(9), "EPSG:32621")
+    plain = read(specs(tmp_path / "a.tif"), coarse, resampling="average")
+    with rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.build_overviews([2, 4, 8], Resampling.average)
+    with rasterio.open(tmp_path / "m.vrt") as file:
+        assert file.overviews(1) == [2, 4, 8]
+    found = read(specs(tmp_path / "m.vrt"), coarse, resampling="average")
+    assert all(np.array_equal(a, b) for a, b in zip(found, plain, strict=True))
 
 
 def test_parts_are_found_beside_their_vrt() -> None:
