@@ -132,3 +132,10 @@ def test_digits_of_a_tag_are_a_date_but_those_of_earth_engine(tmp_path: Path, ta
         path = str(Path(path).rename(tmp_path / "a.tif"))
     (scene,) = scenes_of([path], ONE)
     assert f"{scene.when:%Y-%m-%dT%H:%M:%S}" == when
+
+
+def test_a_vrt_is_no_scene_as_nobody_sees_its_files_change(tmp_path: Path) -> None:
+    (tmp_path / "a_20240601.vrt").write_text("<VRTDataset>")
+    for place in (str(tmp_path / "a_20240601.vrt"), "https://example.org/a_20240601.VRT"):
+        with pytest.raises(InputError, match=r"scenes: 1 of 1 files cannot be used: .*: a VRT; expected its files"):
+            scenes_of([place], ONE)
