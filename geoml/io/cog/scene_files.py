@@ -28,10 +28,9 @@ _DAY = re.compile(
 )
 _LANDSAT = re.compile(r"L[CETMO]0?\d\d{6}((?:19|20)\d\d)([0-3]\d\d)")
 """FileScene ids from before Collection 1: path, row, year and day of the year."""
-_ACQUIRED = (
-    *("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime"),
-    "system:time_start",  # of Earth Engine, milliseconds since 1970
-)
+_MILLISECONDS = "system:time_start"
+"""A tag of Earth Engine: milliseconds since 1970."""
+_ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime", _MILLISECONDS)
 """Tags with the time that a scene was taken, in small letters."""
 
 
@@ -213,7 +212,9 @@ def _said(file: RasterFile) -> tuple[dt.datetime, str] | None:
 
 
 def _tagged(file: RasterFile, tags: Sequence[str]) -> tuple[dt.datetime, str] | None:
-    times = ((_read(file.tags[k]), f"its tag {k}") for k in tags if k in file.tags)
+    times = (
+        ((_since_1970 if k == _MILLISECONDS else _read)(file.tags[k]), f"its tag {k}") for k in tags if k in file.tags
+    )
     return next(((when, by) for when, by in times if when is not None), None)
 
 
@@ -234,16 +235,27 @@ def _noon(text: str) -> dt.datetime | None:
 def _read(found: str | re.Match[str]) -> dt.datetime | None:
     """The time of a tag or of a part of a name; None for anything else."""
     try:
-        if isinstance(found, str) and re.fullmatch(r"-?\d{9,14}(\.0*)?", found):
-            return dt.datetime.fromtimestamp(float(found) / 1000, dt.UTC)
         if isinstance(found, str):
             text = re.sub(r"^(\d{4}):(\d\d):(\d\d)\b", r"\1-\2-\3", found.strip())  # as TIFF writes it
+            text = re.sub(r"^((?:19|20)\d{6})(\d{4}|\d{6})$", r"\1T\2", text)
+            if re.fullmatch(r"-?\d{9,}(\.\d*)?", text):  # the parser would take it for a date with an odd separator
+                return None
             return _noon(text) or instant(text).astimezone(dt.UTC)
         if found.re is _LANDSAT:
             return dt.datetime(int(found[1]), 1, 1, 12, tzinfo=dt.UTC) + dt.timedelta(days=int(found[2]) - 1)
         clock = dt.time(int(found[5]), int(found[6]), int(found[7])) if found[5] else dt.time(12)
         return dt.datetime.combine(dt.date(int(found[1]), int(found[3]), int(found[4])), clock, dt.UTC)
     except ValueError:
+        return None
+
+
+def _since_1970(text: str) -> dt.datetime | None:
+    """The time of so many milliseconds; None for anything else."""
+    if not re.fullmatch(r"-?\d{1,14}(\.0*)?", text.strip()):
+        return _read(text)
+    try:
+        return dt.datetime.fromtimestamp(float(text) / 1000, dt.UTC)
+    except (ValueError, OverflowError):
         return None
 
 
