@@ -97,7 +97,7 @@ class ArcGIS:
         try:
             value = json.loads(body.decode("utf-8-sig"))
         except (ValueError, RecursionError):
-            start = self._hidden(body[:60].decode("latin-1").strip())
+            start = self._hidden(body[:4096].decode("latin-1")).strip()[:60]
             raise DataError(f"{self.url}: no answer of ArcGIS; it begins with {start!r}") from None
         if not isinstance(value, dict):
             raise DataError(f"{self.url}: no answer of ArcGIS; expected a JSON object")
@@ -107,7 +107,7 @@ class ArcGIS:
 
     def _error(self, said: object) -> GeomlError:
         code, words = (said.get("code"), said.get("message")) if isinstance(said, dict) else (None, said)
-        why = f"{code} {self._hidden(short(words, 200))}".strip()
+        why = f"{code} {short(self._hidden(str(words)), 200)}".strip()
         if code in NO_ACCESS:
             return InputError(f"{self.what}: {self.url}: {_kind(int(code))} ({why}); expected a token in the URL")
         if code in BUSY:
@@ -116,7 +116,7 @@ class ArcGIS:
         return kind(f"{self.what}: {self.url}: the server refuses the request ({why})")
 
     def _hidden(self, text: str) -> str:
-        """What the server says, without the token that it may repeat."""
+        """What the server says, before it is cut, without the token that it may repeat."""
         return text.replace(self.token, "TOKEN") if self.token else text
 
 
