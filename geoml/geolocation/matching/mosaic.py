@@ -277,9 +277,8 @@ def _mosaic(hrefs: list[str | BandSpec], remote: bool) -> tuple[ReferenceMosaic,
     files: list[tuple[BandSpec, ...]] = []
     boxes: list[GeoBox] = []
     for href in hrefs:
-        first = href
-        if not isinstance(href, BandSpec):
-            first = BandSpec(Path(bare(href)).stem, "reference", href, "1", remote=remote)
+        named = "" if isinstance(href, BandSpec) else Path(bare(href)).stem
+        first = href if isinstance(href, BandSpec) else BandSpec(named, "reference", href, "1", remote=remote)
         count = using(first, lambda dataset: int(dataset.count))
         files.append(tuple(replace(first, name=str(k), index=k) for k in ((1, 2, 3) if count >= 3 else (1,))))
         boxes.append(_upright(header(files[-1][0]).geobox))

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import geopandas as gpd
 
 from geoml.errors import DataError, InputError
-from geoml.io.arcgis.service import ArcGIS
+from geoml.io.arcgis.service import ArcGIS, TooLarge
 
 AT_ONCE = 2000
 """Features of one request at most, whatever the server allows."""
@@ -105,17 +105,23 @@ def pages(service: ArcGIS, name: str, ids: Sequence[int], most: int) -> Iterator
     left = [ids[k : k + most] for k in range(0, len(ids), most)][::-1]
     while left:
         part = left.pop()
-        page = service.ask(
-            "query", where=f"{name} >= {part[0]} AND {name} <= {part[-1]}", outFields="*", returnGeometry="true",
-            returnZ="false", returnM="false",
-        )  # fmt: skip
+        middle = len(part) // 2
+        try:
+            page = service.ask(
+                "query", where=f"{name} >= {part[0]} AND {name} <= {part[-1]}", outFields="*", returnGeometry="true",
+                returnZ="false", returnM="false",
+            )  # fmt: skip
+        except TooLarge:
+            if not middle:
+                raise
+            left += [part[middle:], part[:middle]]
+            continue
         wanted = set(part)
         rows = [row for row in page["features"] if int(row["attributes"][name]) in wanted]
         came = [int(row["attributes"][name]) for row in rows]
         if sorted(came) == list(part):
             yield {**page, "features": rows}
-        elif page.get("exceededTransferLimit") and len(part) > 1:
-            middle = len(part) // 2
+        elif page.get("exceededTransferLimit") and middle:
             left += [part[middle:], part[:middle]]
         else:
             raise DataError(

@@ -41,6 +41,10 @@ def is_images(text: str) -> bool:
     return bool(_IMAGES.fullmatch(text.partition("?")[0]))
 
 
+class TooLarge(DataError):
+    """An answer of more bytes than are read; a part of it may be asked for."""
+
+
 @dataclass(frozen=True)
 class ArcGIS:
     """A service or a layer by its URL, without a query; ``what`` is the field that names it."""
@@ -72,7 +76,7 @@ class ArcGIS:
     def save(self, operation: str, into: BinaryIO, limit: int, **parameters: str) -> str:
         """Write what an operation answers, once and as it comes, to ``into``; gives its media type.
 
-        Raises what `ask` raises; the caller tries again.
+        Raises what `ask` raises, `TooLarge` for more than ``limit`` bytes; the caller tries again.
         """
         from geoml.io.stores import web
 
@@ -84,7 +88,7 @@ class ArcGIS:
         if answer.status != 200:
             raise InputError(f"{self.what}: {redact(url)}: {_kind(answer.status)} (HTTP {answer.status})")
         if answer.size > limit:
-            raise DataError(f"{redact(url)}: more than {limit} bytes")
+            raise TooLarge(f"{redact(url)}: more than {limit} bytes")
         return str(answer.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
     def _object(self, operation: str, parameters: Mapping[str, str]) -> dict[str, Any]:

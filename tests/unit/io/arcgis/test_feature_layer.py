@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from geoml.data import label_file
 from geoml.data.labels import VectorLabels, read_polygons
 from geoml.data.targets.classes import ClassTarget
 from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.io.arcgis import service as arcgis_service
 from geoml.io.arcgis.service import ArcGIS
 from geoml.io.cards.map_card import ClassInfo
 from geoml.io.stores import signed
@@ -91,6 +93,18 @@ def test_types_add_names_to_those_of_a_domain(server: ArcGISServer, url: str) ->
 def test_a_range_that_is_too_large_is_halved(server: ArcGISServer, url: str) -> None:
     server.trick = "heavy"
     same(vectors.read(url))
+
+
+def test_a_range_of_too_many_bytes_is_halved(server: ArcGISServer, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = server.services["/Land/FeatureServer/0"]
+    layer.about["maxRecordCount"] = 1000
+    asked = {"where": "OBJECTID >= 0 AND OBJECTID <= 100"}
+    monkeypatch.setattr(arcgis_service, "LARGEST", len(json.dumps(layer.query(asked, ""))) - 1)
+    same(vectors.read(url))
+    monkeypatch.setattr(arcgis_service, "LARGEST", len(json.dumps(layer.about)))
+    layer.rows[0]["attributes"]["note"] = "long " * 1000
+    with pytest.raises(DataError, match=r"query: more than \d+ bytes"):
+        vectors.read(url)
 
 
 def test_an_answer_that_is_cut_and_does_not_say_so_is_refused(server: ArcGISServer, url: str) -> None:
