@@ -151,12 +151,17 @@ def _bands(group: Sequence[RasterFile], told: SceneFields) -> tuple[tuple[str | 
         count += 1
     if len(told.bands) != count:
         raise InputError(f"bands: {len(told.bands)} names for the {count} bands of {where}; expected one for each")
-    used = [b for b in told.bands if b != UNUSED]
-    if not used or len(set(used)) < len(used) or "" in used:
-        raise InputError(f"bands: {listed(told.bands, joined=',')}; expected different names, - for what is not used")
+    check_names(told.bands)
     left = iter(told.bands)
     sizes = [len(f.names) for f in group] if len(group) > 1 else [count]
     return tuple(tuple(None if (n := next(left)) == UNUSED else n for _ in range(size)) for size in sizes)
+
+
+def check_names(bands: Sequence[str]) -> None:
+    """Raise InputError for names that are empty or come twice, and where none is used."""
+    used = [b for b in bands if b != UNUSED]
+    if not used or len(set(used)) < len(used) or "" in used:
+        raise InputError(f"bands: {listed(bands, joined=',')}; expected different names, - for what is not used")
 
 
 def _flat(bands: Sequence[Sequence[str | None]]) -> list[str]:
@@ -189,7 +194,7 @@ def _dated(group: Sequence[RasterFile], told: str | None, field: str) -> tuple[d
     Raises InputError for files of one scene that say days apart.
     """
     if told is not None:
-        return _time(told), "as told"
+        return told_time(told), "as told"
     found = [said for f in group if (said := _said(f)) is not None]
     found = found or [said for f in group if (said := _tagged(f, ("tifftag_datetime",))) is not None]
     if not found:
@@ -218,7 +223,7 @@ def _tagged(file: RasterFile, tags: Sequence[str]) -> tuple[dt.datetime, str] | 
     return next(((when, by) for when, by in times if when is not None), None)
 
 
-def _time(text: str) -> dt.datetime:
+def told_time(text: str) -> dt.datetime:
     """An instant, or the noon of a day. Raises InputError for another text."""
     try:
         return _noon(text) or instant(text).astimezone(dt.UTC)
