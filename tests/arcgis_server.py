@@ -103,9 +103,10 @@ class ImageService:
         whole = {k: (min if k.endswith("min") else max)(b[k] for b in boxes) for k in ("xmin", "ymin", "xmax", "ymax")}
         self.about: dict[str, Any] = {
             "currentVersion": 11.2, "name": "Folder/Dates", "pixelType": self.kind, "bandCount": len(first),
-            "pixelSizeX": res, "pixelSizeY": res, "maxImageHeight": most, "maxImageWidth": most, "maxRecordCount": 1,
+            "pixelSizeX": res, "pixelSizeY": res, "maxImageHeight": most, "maxImageWidth": most, "maxRecordCount": 1000,
             "extent": {**whole, "spatialReference": self.reference}, "capabilities": "Image,Metadata,Catalog",
-            "allowRasterFunction": True, "timeInfo": {"startTimeField": "AcquisitionDate"}, "fields": [],
+            "allowRasterFunction": True, "timeInfo": {"startTimeField": "AcquisitionDate"},
+            "fields": [{"name": "AcquisitionDate", "type": "esriFieldTypeDate"}],
         }  # fmt: skip
 
     def extent(self, number: int) -> dict[str, Any]:

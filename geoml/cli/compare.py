@@ -44,6 +44,9 @@ def compare(
         (k, v) for k, v in (("run", found.as_json["of_run"]), ("file", found.as_json["of_file"])) if v is not None
     ]
     lines += [f"{100 * share:.1f} % of those of the {whose} are in the other, too" for whose, share in shares]
-    lines.append(f"left out of the file: {found.off_the_ground} off that ground, {found.other_months} of other months")
+    lines.append(
+        f"left out of the file: {found.off_the_ground} off that ground, {found.other_months} of other months,"
+        f" {found.without_geometry} without a geometry"
+    )
     for line in lines:
         out_console.print(line, highlight=False)

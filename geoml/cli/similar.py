@@ -12,6 +12,7 @@ from geoml.cli import options
 from geoml.cli.common import command, out_console
 from geoml.errors import InputError
 from geoml.recipe import ChipSearchRecipe
+from geoml.redacted import bare
 
 SHOWN = 10
 """Rows that are printed."""
@@ -42,7 +43,7 @@ def similar(
 
     there = EmbeddingIndex(recipe.index)
     region = str(recipe.region)
-    place = there.at(*recipe.point) if recipe.point else there.inside(load_region(region), Path(region).name)
+    place = there.at(*recipe.point) if recipe.point else there.inside(load_region(region), Path(bare(region)).name)
     found = there.search(place, recipe.count, pixels=recipe.pixels)
     write_in_order(found.rows, out)
     card, page = there.plan.card, out.with_suffix(".html")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
@@ -495,5 +495,5 @@ def asset_info(
     layer: Layer, path: Path, size: int, sha256: str, statistics: Sequence[Mapping[str, float | None]]
 ) -> AssetInfo:
     """The asset of a finished layer."""
-    bands = layer.band_infos(statistics)
-    return AssetInfo(path, layer.title, ("data",), size=size, sha256=sha256, bands=bands, fields=layer.fields)
+    about = AssetInfo(path, layer.title, size=size, sha256=sha256, fields=layer.fields, overview=layer.overview)
+    return replace(about, bands=layer.band_infos(statistics))

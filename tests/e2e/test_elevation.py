@@ -431,3 +431,17 @@ def test_classes_of_an_ept_are_refused_before_the_blocks(tmp_path: Path) -> None
     write_ept(tmp_path / "tiles", made_points(2000), per_node=500, levels=1)
     with pytest.raises(InputError, match="write_classes: an EPT"):
         steps.elevation_run(recipe([tmp_path / "tiles/ept.json"], write_classes=True), tmp_path / "run")
+
+
+def test_heights_go_to_earth_engine(said: Callable[..., str], heights: Path, tmp_path: Path) -> None:
+    """NaN is no number of JSON; Earth Engine makes coarser levels as the COGs have them."""
+    asked = ("--bucket", "gs://maps/a", "--asset", "projects/mine/assets/town", "--out", tmp_path / "up")
+    said("export", "earth-engine", heights, *asked)
+    (path,) = (tmp_path / "up").iterdir()
+    bands = {b["id"]: b for b in json.loads(path.read_text())["bands"]}
+    assert {k for k, b in bands.items() if "missingData" in b} >= {"building", "count", "valid"}
+    assert "missingData" not in bands["dtm"]
+    assert {k: b["pyramidingPolicy"] for k, b in bands.items() if b["pyramidingPolicy"] != "MEAN"} == {
+        "building": "MODE",
+        "valid": "SAMPLE",
+    }

@@ -30,6 +30,8 @@ from geoml.errors import DataError, InputError, ModelError
 from geoml.grid.lonlat import lonlat
 from geoml.grid.plane import Plane
 from geoml.io.cards.map_card import Band
+from geoml.io.stores import signed
+from tests.arcgis_server import FeatureLayer, serve
 
 MONTHS = ("2024-04", "2024-05", "2024-07")
 WITHOUT = 1
@@ -294,6 +296,22 @@ def test_a_region_is_the_mean_of_its_pixels(index: Path) -> None:
     scores = units @ (place.vector / np.linalg.norm(place.vector))
     assert found.rows["id"].to_pylist() == table["id"].iloc[np.argsort(-scores, kind="stable")[:3]].tolist()
     assert "field.geojson" in place.about
+
+
+def test_the_token_of_a_region_is_not_shown(
+    index: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signed, "_remembered", {})
+    corners = [degrees(5, 100), degrees(5, 140), degrees(60, 140), degrees(60, 100)]
+    frame = geopandas.GeoDataFrame({"cover": [1]}, geometry=[shapely.Polygon(corners)], crs="EPSG:4326")
+    with serve(Land=FeatureLayer(frame)) as here:
+        here.token = "S3/CRET"
+        region = f"{here.url}/Land/FeatureServer/0?token={here.token}"
+        told = cli("similar", "--index", index, "--region", region, "--out", tmp_path / "found.parquet")
+    assert told.exit_code == 0, told.output
+    assert "More like" in told.output
+    assert "CRET" not in told.output
+    assert [p.name for p in tmp_path.iterdir() if b"CRET" in p.read_bytes()] == []
 
 
 def test_the_best_pixel_of_a_chip_is_where_it_says(index: Path) -> None:

@@ -25,6 +25,7 @@ from odc.geo.xr import xr_coords
 
 import geoml
 from geoml import testing
+from geoml.engine.exporters.earth_engine import earth_engine
 from geoml.engine.results import explore
 from geoml.engine.results.layers import bounds_of, picture_grid, web_grid
 from geoml.errors import DataError, InputError, MissingExtra, ModelError
@@ -238,7 +239,7 @@ def test_a_run_over_the_antimeridian_is_drawn_where_it_is(
     assert [float(v) for v in corners] == pytest.approx([-17.1, 179.9, -16.95, 180.1], abs=0.002)
 
 
-def test_a_run_on_a_web_server_is_the_same(run: geoml.Run, days: Days) -> None:
+def test_a_run_on_a_web_server_is_the_same(run: geoml.Run, days: Days, tmp_path: Path) -> None:
     for place, query in (("run", ""), ("signed/run", f"?sig={days.signature}")):
         shutil.copytree(out_of(run), days.folder / place)
         there = geoml.open(f"{days.url}/{place}{query}")
@@ -246,6 +247,9 @@ def test_a_run_on_a_web_server_is_the_same(run: geoml.Run, days: Days) -> None:
         assert (on_scene(there.classes) == TRUTH).all()
         assert there.polygons.equals(run.polygons)
         assert days.signature not in repr(there)
+        with pytest.raises(InputError, match=r"run: .*gcloud.*expected a folder, s3:// or gs://") as refused:
+            earth_engine(there, "gs://maps/a", "projects/mine/assets/map", tmp_path)
+        assert days.signature not in str(refused.value)
     with pytest.raises(InputError, match="not found"):
         geoml.open(f"{days.url}/elsewhere")
 

@@ -72,6 +72,7 @@ def test_a_run_beside_published_features(
         for p, s, e in zip(inside, ("2016-01", "2024-07"), ("2024-05", "2025-01"), strict=False)
     ]
     found += [feature(p, "solar_farm", start="2016-01", end="2025-01") for p in inside]
+    found += [{**feature(inside.iloc[0]), "geometry": None}]
     file = geojson(tmp_path / "renewable.geojson", found)
     words = ("compare", run, file, "--class", name, "--field", "category", "--value", "wind_turbine", "--within", "0")
     told = said(*words)
@@ -79,7 +80,7 @@ def test_a_run_beside_published_features(
         f"{len(polygons)} features in the run, 6 in the file on its ground; 5 are both, 0.0 m apart in the middle",
         f"{100 * 5 / len(polygons):.1f} % of those of the run are in the other, too",
         "83.3 % of those of the file are in the other, too",
-        "left out of the file: 1 off that ground, 2 of other months",
+        "left out of the file: 1 off that ground, 2 of other months, 1 without a geometry",
     ]
     assert json.loads(said(*words, "--json"))["of_file"] == pytest.approx(5 / 6)
 
@@ -114,6 +115,7 @@ def test_what_is_not_there_is_named(cli: Cli, run: Path, tmp_path: Path) -> None
         (("--class", "ship"), "class: no name is 'ship'; expected one of"),
         (("--field", "kind", "--value", "x"), "field: 'kind' is no column; expected one of category"),
         (("--field", "category", "--value", "x"), "value: no category is 'x'; expected one of wind_turbine"),
+        (("--field", "category"), "value: missing; expected a value of category"),
         (("--within", "-1"), "within: -1.0; expected metres"),
     ):
         found = cli("compare", run, file, *words)

@@ -7,6 +7,7 @@ https://developers.google.com/earth-engine/guides/cog_registration.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,9 @@ from geoml import __version__
 from geoml.engine.results.layers import bands_of, layers_of
 from geoml.engine.results.run import Run
 from geoml.errors import DataError, InputError
+from geoml.io.stac.items import OVERVIEW
 from geoml.io.stac.times import rfc3339, time_range
+from geoml.io.stores.hrefs import scheme
 from geoml.io.stores.store import within, write_json
 from geoml.redacted import redact
 from geoml.texts import listed
@@ -61,6 +64,11 @@ def earth_engine(run: Run, bucket: str, asset: str, out: Path, *, cogs: bool = F
         raise InputError(f"bucket: {redact(bucket)!r}; expected gs://NAME or gs://NAME/PREFIX")
     if not _ASSET.fullmatch(asset):
         raise InputError(f"asset: {asset!r}; expected projects/PROJECT/assets/NAME, of letters, digits, - and _")
+    here = run.report.rpartition("/report.html")[0]
+    if scheme(here) not in ("", "s3", "gs"):
+        raise InputError(
+            f"run: {redact(here)}, which gcloud cannot copy; expected a folder, s3:// or gs://; copy the run first"
+        )
     if not run.layers:
         raise InputError("run: it has no map; expected a run with layers, such as one of geoml predict")
     items = list(run.items)
@@ -70,7 +78,7 @@ def earth_engine(run: Run, bucket: str, asset: str, out: Path, *, cogs: bool = F
     manifests = {
         f"{_word(key)}.json": _manifest(run, group, names[key], bucket) for key, group in sorted(groups.items())
     }
-    here, kind = run.report.removesuffix("/report.html"), "external_image" if cogs else "image"
+    kind = "external_image" if cogs else "image"
     copy = (
         [] if here == bucket else [shlex.join(("gcloud", "storage", "rsync", "-r", f"{here}/cogs", f"{bucket}/cogs"))]
     )
@@ -99,7 +107,7 @@ def _manifest(run: Run, items: Sequence[pystac.Item], name: str, bucket: str) ->
         for index, band in enumerate(bands_of(asset)):
             ident = _word(key if len(bands_of(asset)) == 1 else f"{key}_{band['name']}")
             classes = [c for c in asset.extra_fields.get("classification:classes", ()) if not c.get("nodata")]
-            bands.append(_band(ident, _word(key), index, band, classes))
+            bands.append(_band(ident, _word(key), index, band, _policy(asset)))
             properties |= _said(ident, band, classes)
     return {
         "name": name,
@@ -111,13 +119,16 @@ def _manifest(run: Run, items: Sequence[pystac.Item], name: str, bucket: str) ->
     }
 
 
-def _band(
-    ident: str, tileset: str, index: int, band: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """A TilesetBand: classes keep the most frequent value in coarser levels, counts one of theirs."""
-    policy = "MODE" if classes else "SAMPLE" if tileset == "valid" else "MEAN"
+def _policy(asset: pystac.Asset) -> str:
+    """How Earth Engine makes coarser levels of a layer: as geoml made them."""
+    return {"mode": "MODE", "nearest": "SAMPLE"}.get(asset.extra_fields.get(OVERVIEW) or "", "MEAN")
+
+
+def _band(ident: str, tileset: str, index: int, band: Mapping[str, Any], policy: str) -> dict[str, Any]:
+    """A TilesetBand; NaN is no data to Earth Engine anyway, and no JSON."""
     made = {"id": ident, "tilesetId": tileset, "tilesetBandIndex": index, "pyramidingPolicy": policy}
-    return made if band.get("nodata") is None else {**made, "missingData": {"values": [float(band["nodata"])]}}
+    nodata = float("nan" if band.get("nodata") is None else band["nodata"])
+    return {**made, "missingData": {"values": [nodata]}} if math.isfinite(nodata) else made
 
 
 def _said(ident: str, band: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

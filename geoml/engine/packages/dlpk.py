@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,16 @@ def export(model: str | Path, out: Path, scale: float = 1.0, offset: float = 0.0
     """Write a package of geoml as ``out``; gives the model definition.
 
     ``scale`` and ``offset`` make physical values of the numbers that ArcGIS reads; its tool can change them. Raises
-    InputError for a model that is not of classes of the pixels of one date and for another name of a file, MissingExtra
-    without onnx, ModelError for a damaged package and for a network that ONNX does not compute as PyTorch does.
+    InputError for a model that is not of classes of the pixels of one date, another name of a file and a scaling that
+    is none, MissingExtra without onnx, ModelError for a damaged package and for a network that ONNX does not compute as
+    PyTorch does.
     """
     if out.suffix.lower() != ".dlpk":
         raise InputError(f"out: {out}; expected a .dlpk file")
+    if not math.isfinite(scale) or scale == 0:
+        raise InputError(f"scale: {scale:g}; expected a finite number other than 0")
+    if not math.isfinite(offset):
+        raise InputError(f"offset: {offset:g}; expected a finite number")
     card = cards.read(model, MapCard)
     if card.task != "segmentation" or card.dates != 1:
         raise InputError(
@@ -106,7 +113,8 @@ def _check_equal(loaded: package.Package, backend: onnx.Backend, program: bytes,
     with torch.inference_mode():
         wanted = loaded.module.to(choose("cpu", "fp32").torch)(chip)
     found = backend.load({onnx.MODEL: program}, torch.get_num_threads())([chip])
-    if (off := float((found - wanted).abs().max())) > EQUAL * max(1.0, float(wanted.abs().max())):
+    off, size = float((found - wanted).abs().max()), float(wanted.abs().max())
+    if not (math.isfinite(off) and off <= EQUAL * max(1.0, size)):
         raise ModelError(f"{loaded.card.name}: ONNX differs from PyTorch by {off:.2g}; expected at most {EQUAL:g}")
 
 
@@ -114,7 +122,7 @@ def _write(out: Path, loaded: package.Package, emd: dict[str, Any], program: byt
     card = loaded.card
     function = Path(raster_function.__file__).read_text(encoding="utf-8")
     files = {
-        f"{card.name}.emd": json.dumps(emd, indent=1).encode(),
+        f"{re.sub(r'[^A-Za-z0-9._-]+', '-', card.name).strip('.-') or 'model'}.emd": json.dumps(emd, indent=1).encode(),
         onnx.MODEL: program,
         f"{FUNCTION}.py": function.encode(),
         cards.CARD: (loaded.path / cards.CARD).read_bytes(),

@@ -30,7 +30,7 @@ _GEOD = pyproj.Geod(ellps="WGS84")
 @dataclass(frozen=True)
 class RunComparison:
     """Counts of features on the ground of the run. ``both`` are paired one to one, ``median_m`` apart; null without a
-    pair. ``off_the_ground`` and ``other_months`` of the file are left out."""
+    pair. ``off_the_ground``, ``other_months`` and those ``without_geometry`` of the file are left out."""
 
     in_run: int
     in_file: int
@@ -38,6 +38,7 @@ class RunComparison:
     median_m: float | None
     off_the_ground: int
     other_months: int
+    without_geometry: int
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -64,17 +65,22 @@ def compare(
     """
     if not within >= 0:
         raise InputError(f"within: {within}; expected metres, 0 or more")
+    if field is not None and value is None:
+        raise InputError(f"value: missing; expected a value of {field}")
     if "features" not in run.tables:
         raise InputError("run: it has no polygons or objects; expected a run with features.parquet")
     ours = _only(run.polygons, "name", name, "class")
-    theirs, months = _of_the_months(_only(_in_degrees(file), field, value, "value"), run)
+    asked = _only(_in_degrees(file), field, value, "value")
+    shaped = asked[~(asked.geometry.is_empty | asked.geometry.isna())]
+    theirs, months = _of_the_months(shaped, run)
     ground = shapely.union_all(shapely.make_valid([shapely.geometry.shape(i.geometry) for i in run.items]))
     inside = shapely.intersects(ground, theirs.geometry.to_numpy())
     pairs = _pairs(ours.geometry.to_numpy(), theirs.geometry.to_numpy()[inside], within)
     count = int(inside.sum())
     chosen = nearest(pairs, len(ours), count)
     median = float(np.median(chosen.value)) if len(chosen.value) else None
-    return RunComparison(len(ours), count, len(chosen.value), median, int((~inside).sum()), months)
+    left_out = int((~inside).sum()), months, len(asked) - len(shaped)
+    return RunComparison(len(ours), count, len(chosen.value), median, *left_out)
 
 
 def _only(frame: gpd.GeoDataFrame, column: str | None, value: str | None, option: str) -> gpd.GeoDataFrame:
@@ -94,8 +100,7 @@ def _in_degrees(file: str) -> gpd.GeoDataFrame:
     frame = vectors.read(file, field="file")
     if frame.crs is None:
         raise InputError(f"file: {file} has no CRS; expected one, such as EPSG:4326")
-    frame = frame.to_crs("EPSG:4326")
-    return frame[~(frame.geometry.is_empty | frame.geometry.isna())]
+    return frame.to_crs("EPSG:4326")
 
 
 def _of_the_months(frame: gpd.GeoDataFrame, run: Run) -> tuple[gpd.GeoDataFrame, int]:

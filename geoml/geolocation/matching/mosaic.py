@@ -39,6 +39,7 @@ from geoml.io.cog.source import using
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stores.hrefs import gdal_path, redact
 from geoml.io.stores.store import atomic, read_small, sha256, write_json
+from geoml.redacted import bare
 
 MARGIN = 48
 """Pixels around a cell that its keypoints may see."""
@@ -276,7 +277,8 @@ def _mosaic(hrefs: list[str | BandSpec], remote: bool) -> tuple[ReferenceMosaic,
     files: list[tuple[BandSpec, ...]] = []
     boxes: list[GeoBox] = []
     for href in hrefs:
-        first = href if isinstance(href, BandSpec) else BandSpec(Path(href).stem, "reference", href, "1", remote=remote)
+        named = "" if isinstance(href, BandSpec) else Path(bare(href)).stem
+        first = href if isinstance(href, BandSpec) else BandSpec(named, "reference", href, "1", remote=remote)
         count = using(first, lambda dataset: int(dataset.count))
         files.append(tuple(replace(first, name=str(k), index=k) for k in ((1, 2, 3) if count >= 3 else (1,))))
         boxes.append(_upright(header(files[-1][0]).geobox))

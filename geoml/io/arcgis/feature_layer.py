@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import geopandas as gpd
 
 from geoml.errors import DataError, InputError
-from geoml.io.arcgis.service import ArcGIS
+from geoml.io.arcgis.service import ArcGIS, TooLarge
 
 AT_ONCE = 2000
 """Features of one request at most, whatever the server allows."""
@@ -98,25 +98,34 @@ def _write(service: ArcGIS, about: Mapping[str, Any], name: str, ids: Sequence[i
 def pages(service: ArcGIS, name: str, ids: Sequence[int], most: int) -> Iterator[dict[str, Any]]:
     """Answers that together hold every id once, ``most`` or fewer each. A range too large for the server is halved.
 
-    ``name`` is the field of the ids, which rise. Raises DataError for a range that does not come whole.
+    ``name`` is the field of the ids, which rise; what else lies in a range is left out. Raises DataError for a range
+    that does not come whole.
     """
     most = max(1, min(most, AT_ONCE))
     left = [ids[k : k + most] for k in range(0, len(ids), most)][::-1]
     while left:
         part = left.pop()
-        page = service.ask(
-            "query", where=f"{name} >= {part[0]} AND {name} <= {part[-1]}", outFields="*", returnGeometry="true",
-            returnZ="false", returnM="false",
-        )  # fmt: skip
-        came = [int(row["attributes"][name]) for row in page["features"]]
+        middle = len(part) // 2
+        try:
+            page = service.ask(
+                "query", where=f"{name} >= {part[0]} AND {name} <= {part[-1]}", outFields="*", returnGeometry="true",
+                returnZ="false", returnM="false",
+            )  # fmt: skip
+        except TooLarge:
+            if not middle:
+                raise
+            left += [part[middle:], part[:middle]]
+            continue
+        wanted = set(part)
+        rows = [row for row in page["features"] if int(row["attributes"][name]) in wanted]
+        came = [int(row["attributes"][name]) for row in rows]
         if sorted(came) == list(part):
-            yield page
-        elif page.get("exceededTransferLimit") and len(part) > 1:
-            middle = len(part) // 2
+            yield {**page, "features": rows}
+        elif page.get("exceededTransferLimit") and middle:
             left += [part[middle:], part[:middle]]
         else:
             raise DataError(
-                f"{service.url}: {len(set(came) & set(part))} of {len(part)} features came, and {len(came)} in all;"
+                f"{service.url}: {len(set(came))} of {len(part)} features came, and {len(page['features'])} in all;"
                 " the answer is cut, or the layer has changed meanwhile"
             )
 
@@ -150,7 +159,8 @@ class _Names:
             for kind in kinds
         }
         if kinds and self._by:
-            self._domains[self._by] = {kind[key]: str(kind["name"]) for kind in kinds}
+            named = {kind[key]: str(kind["name"]) for kind in kinds}
+            self._domains[self._by] = self._domains.get(self._by, {}) | named
         self._named = self._domains.keys() | {n for own in self._own.values() for n in own}
 
     def fields(self, row: Attributes) -> list[dict[str, str]]:

@@ -41,6 +41,10 @@ def is_images(text: str) -> bool:
     return bool(_IMAGES.fullmatch(text.partition("?")[0]))
 
 
+class TooLarge(DataError):
+    """An answer of more bytes than are read; a part of it may be asked for."""
+
+
 @dataclass(frozen=True)
 class ArcGIS:
     """A service or a layer by its URL, without a query; ``what`` is the field that names it."""
@@ -72,7 +76,7 @@ class ArcGIS:
     def save(self, operation: str, into: BinaryIO, limit: int, **parameters: str) -> str:
         """Write what an operation answers, once and as it comes, to ``into``; gives its media type.
 
-        Raises what `ask` raises; the caller tries again.
+        Raises what `ask` raises, `TooLarge` for more than ``limit`` bytes; the caller tries again.
         """
         from geoml.io.stores import web
 
@@ -84,7 +88,7 @@ class ArcGIS:
         if answer.status != 200:
             raise InputError(f"{self.what}: {redact(url)}: {_kind(answer.status)} (HTTP {answer.status})")
         if answer.size > limit:
-            raise DataError(f"{redact(url)}: more than {limit} bytes")
+            raise TooLarge(f"{redact(url)}: more than {limit} bytes")
         return str(answer.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
     def _object(self, operation: str, parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -97,7 +101,7 @@ class ArcGIS:
         try:
             value = json.loads(body.decode("utf-8-sig"))
         except (ValueError, RecursionError):
-            start = self._hidden(body[:60].decode("latin-1").strip())
+            start = self._hidden(body[:4096].decode("latin-1")).strip()[:60]
             raise DataError(f"{self.url}: no answer of ArcGIS; it begins with {start!r}") from None
         if not isinstance(value, dict):
             raise DataError(f"{self.url}: no answer of ArcGIS; expected a JSON object")
@@ -107,7 +111,7 @@ class ArcGIS:
 
     def _error(self, said: object) -> GeomlError:
         code, words = (said.get("code"), said.get("message")) if isinstance(said, dict) else (None, said)
-        why = f"{code} {self._hidden(short(words, 200))}".strip()
+        why = f"{code} {short(self._hidden(str(words)), 200)}".strip()
         if code in NO_ACCESS:
             return InputError(f"{self.what}: {self.url}: {_kind(int(code))} ({why}); expected a token in the URL")
         if code in BUSY:
@@ -116,7 +120,7 @@ class ArcGIS:
         return kind(f"{self.what}: {self.url}: the server refuses the request ({why})")
 
     def _hidden(self, text: str) -> str:
-        """What the server says, without the token that it may repeat."""
+        """What the server says, before it is cut, without the token that it may repeat."""
         return text.replace(self.token, "TOKEN") if self.token else text
 
 

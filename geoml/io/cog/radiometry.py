@@ -68,7 +68,7 @@ def check_offset(item: pystac.Item, specs: Sequence[BandSpec], profile: Profile)
 def _numbers(dataset: rasterio.DatasetReader, spec: BandSpec) -> NDArray[np.number]:
     """Valid numbers of a band, one dimension, as stored: of its finest overview that is no larger than `SIDE`."""
     no_data = validity.nodata_of(dataset, [spec.index], [spec.nodata_values], label(spec))
-    size, factors = max(dataset.shape), dataset.overviews(spec.index)
+    size, factors = max(dataset.shape), [] if dataset.driver == "VRT" else dataset.overviews(spec.index)
     level = next((k for k, factor in enumerate(factors) if size / factor <= SIDE), None)
     if size > SIDE and level is not None and not no_data.masked and not no_data.unknown_to_overviews():
         with open_path(dataset.name, overview=level) as overview:

@@ -15,7 +15,7 @@ from geoml.errors import InputError
 from geoml.io.cog.scaling import band_scaling
 from geoml.io.cog.source import using
 from geoml.io.cog.spectrum import lines_of
-from geoml.io.cog.vrt_mosaic import MosaicPart
+from geoml.io.cog.vrt_mosaic import SUFFIX, MosaicPart
 from geoml.io.crs import STRETCHED, stretch
 from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec
@@ -78,6 +78,8 @@ def header(place: str) -> RasterFile:
     """The header of a file of this machine or at a URL. Raises InputError, DataError or TransientError."""
     if is_url(place) and bare(place) != place:
         raise InputError(f"{redact(place)}: a signed URL, which a catalog may not keep; expected one without a query")
+    if bare(place).lower().endswith(SUFFIX):  # a change of its files would show nowhere
+        raise InputError(f"{redact(place)}: a VRT; expected its files")
     href = place if is_url(place) else str(Path(place).absolute())
     if not is_url(place) and not Path(place).is_file():
         raise InputError(f"{place}: is not a file; expected a GeoTIFF")

@@ -250,5 +250,7 @@ def _overview(dataset: rasterio.DatasetReader, scale: float, *, nearest: bool) -
 
     Classes and quality bits may have been averaged in overviews, so ``nearest`` prefers up to four times finer ones.
     """
+    if dataset.driver == "VRT":  # those of its parts, which are not opened by its name
+        return None
     limit = (scale / 4 if nearest else scale) * (1 + 1e-3)
     return max((k for k, factor in enumerate(dataset.overviews(1)) if factor <= limit), default=None)

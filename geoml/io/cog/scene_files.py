@@ -28,10 +28,9 @@ _DAY = re.compile(
 )
 _LANDSAT = re.compile(r"L[CETMO]0?\d\d{6}((?:19|20)\d\d)([0-3]\d\d)")
 """FileScene ids from before Collection 1: path, row, year and day of the year."""
-_ACQUIRED = (
-    *("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime"),
-    "system:time_start",  # of Earth Engine, milliseconds since 1970
-)
+_MILLISECONDS = "system:time_start"
+"""A tag of Earth Engine: milliseconds since 1970."""
+_ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime", _MILLISECONDS)
 """Tags with the time that a scene was taken, in small letters."""
 
 
@@ -152,12 +151,17 @@ def _bands(group: Sequence[RasterFile], told: SceneFields) -> tuple[tuple[str | 
         count += 1
     if len(told.bands) != count:
         raise InputError(f"bands: {len(told.bands)} names for the {count} bands of {where}; expected one for each")
-    used = [b for b in told.bands if b != UNUSED]
-    if not used or len(set(used)) < len(used) or "" in used:
-        raise InputError(f"bands: {listed(told.bands, joined=',')}; expected different names, - for what is not used")
+    check_names(told.bands)
     left = iter(told.bands)
     sizes = [len(f.names) for f in group] if len(group) > 1 else [count]
     return tuple(tuple(None if (n := next(left)) == UNUSED else n for _ in range(size)) for size in sizes)
+
+
+def check_names(bands: Sequence[str]) -> None:
+    """Raise InputError for names that are empty or come twice, and where none is used."""
+    used = [b for b in bands if b != UNUSED]
+    if not used or len(set(used)) < len(used) or "" in used:
+        raise InputError(f"bands: {listed(bands, joined=',')}; expected different names, - for what is not used")
 
 
 def _flat(bands: Sequence[Sequence[str | None]]) -> list[str]:
@@ -190,7 +194,7 @@ def _dated(group: Sequence[RasterFile], told: str | None, field: str) -> tuple[d
     Raises InputError for files of one scene that say days apart.
     """
     if told is not None:
-        return _time(told), "as told"
+        return told_time(told), "as told"
     found = [said for f in group if (said := _said(f)) is not None]
     found = found or [said for f in group if (said := _tagged(f, ("tifftag_datetime",))) is not None]
     if not found:
@@ -213,11 +217,13 @@ def _said(file: RasterFile) -> tuple[dt.datetime, str] | None:
 
 
 def _tagged(file: RasterFile, tags: Sequence[str]) -> tuple[dt.datetime, str] | None:
-    times = ((_read(file.tags[k]), f"its tag {k}") for k in tags if k in file.tags)
+    times = (
+        ((_since_1970 if k == _MILLISECONDS else _read)(file.tags[k]), f"its tag {k}") for k in tags if k in file.tags
+    )
     return next(((when, by) for when, by in times if when is not None), None)
 
 
-def _time(text: str) -> dt.datetime:
+def told_time(text: str) -> dt.datetime:
     """An instant, or the noon of a day. Raises InputError for another text."""
     try:
         return _noon(text) or instant(text).astimezone(dt.UTC)
@@ -234,16 +240,27 @@ def _noon(text: str) -> dt.datetime | None:
 def _read(found: str | re.Match[str]) -> dt.datetime | None:
     """The time of a tag or of a part of a name; None for anything else."""
     try:
-        if isinstance(found, str) and re.fullmatch(r"-?\d{9,14}(\.0*)?", found):
-            return dt.datetime.fromtimestamp(float(found) / 1000, dt.UTC)
         if isinstance(found, str):
             text = re.sub(r"^(\d{4}):(\d\d):(\d\d)\b", r"\1-\2-\3", found.strip())  # as TIFF writes it
+            text = re.sub(r"^((?:19|20)\d{6})(\d{4}|\d{6})$", r"\1T\2", text)
+            if re.fullmatch(r"-?\d{9,}(\.\d*)?", text):  # the parser would take it for a date with an odd separator
+                return None
             return _noon(text) or instant(text).astimezone(dt.UTC)
         if found.re is _LANDSAT:
             return dt.datetime(int(found[1]), 1, 1, 12, tzinfo=dt.UTC) + dt.timedelta(days=int(found[2]) - 1)
         clock = dt.time(int(found[5]), int(found[6]), int(found[7])) if found[5] else dt.time(12)
         return dt.datetime.combine(dt.date(int(found[1]), int(found[3]), int(found[4])), clock, dt.UTC)
     except ValueError:
+        return None
+
+
+def _since_1970(text: str) -> dt.datetime | None:
+    """The time of so many milliseconds; None for anything else."""
+    if not re.fullmatch(r"-?\d{1,14}(\.0*)?", text.strip()):
+        return _read(text)
+    try:
+        return dt.datetime.fromtimestamp(float(text) / 1000, dt.UTC)
+    except (ValueError, OverflowError):
         return None
 
 

@@ -49,7 +49,7 @@ def write_scenes(
     InputError for a folder with another catalog or a run.
     """
     folder = folder.absolute()
-    _check_free(folder)
+    check_free(folder)
     items = [_item(scene, told, folder, contents=contents) for scene in scenes]
     catalog = write_catalog(items, folder, description)
     outside = _outside(scenes, folder)
@@ -62,7 +62,7 @@ def write_scenes(
     return folder / YAML
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
     """Raise InputError for a folder with a run, or with a catalog that `write_catalog` has not written."""
     if (folder / ".geoml").exists():
         raise InputError(f"out: {folder} contains a run; expected an empty folder")

@@ -20,6 +20,7 @@ from odc.geo.geobox import GeoBox
 
 from geoml.errors import InputError
 from geoml.io.cog.raster_file import RasterFile
+from geoml.io.cog.validity import as_dtype
 from geoml.io.cog.vrt_mosaic import MosaicPart
 from geoml.redacted import redact
 from geoml.texts import listed
@@ -51,8 +52,8 @@ def joined(
     """``files`` with all shards of an export as one, where its first one stood.
 
     ``skipped``: a shard that is not there is empty, as Earth Engine's ``skipEmptyTiles`` leaves it out; its pixels are
-    ``nodata``, else what the files call so. Raises InputError, naming the option ``field`` and the shards, for exports
-    with a shard missing and for shards that differ in grid or bands.
+    what the files call no data, else ``nodata``. Raises InputError, naming the option ``field`` and the shards, for
+    exports with a shard missing and for shards that differ in grid or bands.
     """
     exports: dict[str, list[_Shard]] = defaultdict(list)
     for file in files:
@@ -146,10 +147,19 @@ def _gaps(lengths: Mapping[int, int]) -> list[tuple[int, int]]:
 
 
 def _hole(nodata: float | None, own: float | None, dtype: str, where: str) -> float:
-    """What the pixels of a shard that is not there hold. Raises InputError where nothing of the dtype means no data."""
-    value = own if nodata is None else nodata
-    if value is None and np.dtype(dtype).kind == "f":
+    """What the pixels of a shard that is not there hold: what the files call no data, else ``nodata``.
+
+    Raises InputError where nothing of the dtype means no data.
+    """
+    kind = np.dtype(dtype)
+    if own is not None and as_dtype(own, kind, own=True) is not None:
+        return own
+    if nodata is not None and as_dtype(nodata, kind) is not None:
+        return nodata
+    if nodata is not None:
+        raise InputError(
+            f"nodata: {nodata:g} for {where}; expected a value of {dtype} for the shards that were left out"
+        )
+    if kind.kind == "f":
         return math.nan
-    if value is None:
-        raise InputError(f"nodata: {where} says none for the shards that were left out; expected --nodata, such as 0")
-    return value
+    raise InputError(f"nodata: {where} says none for the shards that were left out; expected --nodata, such as 0")

@@ -24,6 +24,7 @@ from geoml.io.cog.directories import Bytes
 from geoml.io.cog.vrt_mosaic import LocalPart, MosaicFile
 from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec, sign
+from geoml.io.stores.bucket import bucket_of
 from geoml.io.stores.hrefs import RedactingFilter, clean, gdal_path, redact
 from geoml.io.stores.multihash import sha256_of
 from geoml.io.stores.ranges import Changed, Denied, RemoteFile, is_raster, remote_file
@@ -82,12 +83,12 @@ def using_bytes(spec: BandSpec, action: Callable[[rasterio.DatasetReader, Bytes]
 
 def _far(spec: BandSpec, path: str, until: float, *, fresh: bool) -> RemoteFile | MosaicFile | None:
     """What is read in another way than as a file of this machine: one elsewhere, or the parts of a VRT."""
-    root = Path(spec.root) if spec.root else None
-    if not urlsplit(path).path.lower().endswith(vrt_mosaic.SUFFIX):
-        return remote_file(spec.href, path, until, keys=spec.keys) if "://" in path else None
+    root, url = Path(spec.root) if spec.root else None, "://" in path
+    if not (urlsplit(path).path if url else path).lower().endswith(vrt_mosaic.SUFFIX):
+        return remote_file(spec.href, path, until, keys=spec.keys) if url else None
 
     def text() -> bytes:
-        if "://" not in path:
+        if not url:
             return _part(Path(path), 0, vrt_mosaic.MOST + 1)
         file = remote_file(spec.href, path, until, keys=spec.keys, kind="VRT")
         file.check()
@@ -97,10 +98,12 @@ def _far(spec: BandSpec, path: str, until: float, *, fresh: bool) -> RemoteFile 
         return content
 
     def part(href: str) -> RemoteFile | LocalPart:
-        asked = gdal_path(sign(replace(spec, href=href), fresh=fresh), remote=spec.remote, root=root)
-        return remote_file(href, asked, until, keys=spec.keys) if "://" in asked else LocalPart(Path(asked))
+        # a VRT elsewhere names no file here, and spends no key but in the bucket that it lies in
+        keys = spec.keys and (not url or bucket_of(href) == bucket_of(spec.href) != "")
+        asked = gdal_path(sign(replace(spec, href=href), fresh=fresh), remote=spec.remote or url, root=root)
+        return remote_file(href, asked, until, keys=keys) if "://" in asked else LocalPart(Path(asked))
 
-    return MosaicFile(path if "://" not in path else spec.href, text, part)
+    return MosaicFile(spec.href if url else path, text, part)
 
 
 def _once(

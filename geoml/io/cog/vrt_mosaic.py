@@ -133,6 +133,8 @@ def _band(number: int, band: ElementTree.Element) -> tuple[MosaicBand, tuple[Mos
     """Raises as `_mosaic`."""
     if band.get("subClass") or int(band.attrib["band"]) != number:
         raise ValueError("a derived band, or bands out of order")
+    if (band.findtext("ColorInterp") or "").lower() == "alpha":
+        raise ValueError("an alpha band; expected nodata")
     if odd := {e.tag for e in band} - _IGNORED - {"SimpleSource"}:
         raise ValueError(f"with {', '.join(sorted(odd))}")
     numbers = {k: float(v) for k in ("NoDataValue", "Scale", "Offset") if (v := band.findtext(k)) is not None}
@@ -207,6 +209,11 @@ class LocalPart:
             raise self.failure
 
     @property
+    def label(self) -> str:
+        """How errors name the file."""
+        return self._path.name
+
+    @property
     def size(self) -> int:
         return self._path.stat().st_size
 
@@ -225,6 +232,7 @@ class _Text:
     """The VRT that GDAL reads."""
 
     failure: GeomlError | None = None
+    label = "VRT"
 
     def __init__(self, content: bytes) -> None:
         self._content, self.size = content, len(content)

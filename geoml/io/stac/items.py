@@ -43,6 +43,8 @@ PARQUET = "application/vnd.apache.parquet"
 LARGEST_ITEM = 2**26
 """Bytes; a larger file in ``items`` is not an item of a block."""
 
+OVERVIEW = "geoml:overview"
+"""Of an asset: how its coarser levels were made, ``mode`` or ``nearest``; averaged without it."""
 MADE = "geoml:made_of"
 """Field of a catalog and a collection that `write_catalog` wrote, and may write again."""
 
@@ -93,6 +95,8 @@ class AssetInfo:
     sha256: str | None = None
     bands: tuple[BandInfo, ...] = ()
     fields: Mapping[str, object] = field(default_factory=dict)
+    overview: str = "average"
+    """How coarser levels were made: ``average``, ``mode`` or ``nearest``."""
 
 
 def block_item(
@@ -302,6 +306,8 @@ def _asset(info: AssetInfo, card: MapCard) -> pystac.Asset:
         extra["file:checksum"] = multihash(info.sha256)
     if info.bands:
         extra["bands"] = [_band(b, card) for b in info.bands]
+    if info.overview != "average":
+        extra[OVERVIEW] = info.overview
     extra |= info.fields
     href = str(info.path.absolute())
     return pystac.Asset(href, title=info.title, media_type=info.media_type, roles=list(info.roles), extra_fields=extra)

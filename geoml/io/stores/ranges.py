@@ -172,6 +172,11 @@ class RemoteFile(ABC):
             raise self.failure
 
     @property
+    def label(self) -> str:
+        """How errors name the file."""
+        return redact(self._href)
+
+    @property
     def size(self) -> int:
         return self._opened.size if self._opened else 0
 
@@ -389,6 +394,10 @@ def _encoded(headers: Mapping[str, str]) -> bool:
 class Readable(Protocol):
     """What a `Container` holds, as `RemoteFile`."""
 
+    failure: GeomlError | None
+
+    @property
+    def label(self) -> str: ...
     @property
     def size(self) -> int: ...
     def check(self) -> None: ...
@@ -415,7 +424,11 @@ class _Handle:
         return self._place
 
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        return self._file.read_all([(o, o + n) for o, n in zip(offsets, sizes, strict=True)])
+        """Raises nothing: a ``failure`` of the file where it ends before, as GDAL takes any bytes for the rest."""
+        found = self._file.read_all([(o, o + n) for o, n in zip(offsets, sizes, strict=True)])
+        if self._file.failure is None and any(len(b) < n for b, n in zip(found, sizes, strict=True)):
+            self._file.failure = DataError(f"{self._file.label}: cut off, it ends at byte {self._file.size}")
+        return found
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ import pytest
 import scipy.ndimage
 from affine import Affine
 
-from geoml.errors import DataError, InputError, NothingFound
+from geoml.errors import DataError, InputError, NothingFound, TransientError
 from geoml.geolocation.matching.mosaic import index
 from geoml.geolocation.matching.prior import Prior
 from geoml.testing import write_cog
@@ -157,6 +157,13 @@ def test_a_remote_map_is_read_by_ranges_and_files_are_not_remote(tmp_path, machi
     assert far.geobox == near.geobox
     np.testing.assert_array_equal(far.points, near.points)
     np.testing.assert_array_equal(far.descriptors, near.descriptors)
+
+
+def test_errors_name_a_map_without_its_signature(tmp_path, machine) -> None:
+    machine(private_hosts="true", retries=0)
+    with pytest.raises(TransientError, match=r"item map, .*127\.0\.0\.1:9/map\.tif") as caught:
+        index(["http://127.0.0.1:9/map.tif?sig=ab/S3CRET.x"], tmp_path / "cache", remote=True)
+    assert "S3CRET" not in str(caught.value)
 
 
 def placed(path: Path, crs: str, x: float, y: float, res: float, shape: tuple[int, int] = (96, 96)) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import shapely
 from geoml.data import label_file
 from geoml.data.labels import VectorLabels, read_polygons
 from geoml.data.targets.classes import ClassTarget
-from geoml.errors import DataError, InputError, TransientError
+from geoml.errors import DataError, GeomlError, InputError, TransientError
+from geoml.io.arcgis import service as arcgis_service
+from geoml.io.arcgis.service import ArcGIS
 from geoml.io.cards.map_card import ClassInfo
 from geoml.io.stores import signed
 from geoml.io.tables import vectors
@@ -81,9 +84,27 @@ def test_subtypes_have_names_of_their_own(server: ArcGISServer, url: str) -> Non
     assert vectors.read(url)["cover"].tolist()[:3] == ["Wood", "in spring", "3"]
 
 
+def test_types_add_names_to_those_of_a_domain(server: ArcGISServer, url: str) -> None:
+    types = [{"id": 2, "name": "Field", "domains": {}}]
+    server.services["/Land/FeatureServer/0"].about |= {"typeIdField": "cover", "types": types}
+    assert vectors.read(url)["cover"].tolist()[:3] == ["wood", "Field", "town"]
+
+
 def test_a_range_that_is_too_large_is_halved(server: ArcGISServer, url: str) -> None:
     server.trick = "heavy"
     same(vectors.read(url))
+
+
+def test_a_range_of_too_many_bytes_is_halved(server: ArcGISServer, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = server.services["/Land/FeatureServer/0"]
+    layer.about["maxRecordCount"] = 1000
+    asked = {"where": "OBJECTID >= 0 AND OBJECTID <= 100"}
+    monkeypatch.setattr(arcgis_service, "LARGEST", len(json.dumps(layer.query(asked, ""))) - 1)
+    same(vectors.read(url))
+    monkeypatch.setattr(arcgis_service, "LARGEST", len(json.dumps(layer.about)))
+    layer.rows[0]["attributes"]["note"] = "long " * 1000
+    with pytest.raises(DataError, match=r"query: more than \d+ bytes"):
+        vectors.read(url)
 
 
 def test_an_answer_that_is_cut_and_does_not_say_so_is_refused(server: ArcGISServer, url: str) -> None:
@@ -115,6 +136,15 @@ def test_a_token_is_sent_and_never_shown(
     assert apart.area < 1e-9
     assert "S3CRET" not in caplog.text
     assert VectorLabels(file=f"{url}?token=S3CRET").model_dump(mode="json")["file"] == url
+
+
+@pytest.mark.parametrize("words", [b'{"error": {"code": 498, "message": "Invalid token %s."}}', b"<p>No token %s</p>"])
+def test_a_token_is_hidden_before_the_servers_words_are_cut(words: bytes) -> None:
+    token = "S3CRET-" * 43
+    service = ArcGIS.at(f"https://gis.example/Land/FeatureServer/0?token={token}", "labels")
+    with pytest.raises(GeomlError, match="oken TOKEN") as caught:
+        service.parsed(words % token.encode())
+    assert "S3CRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

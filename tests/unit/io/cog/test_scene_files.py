@@ -112,3 +112,30 @@ def test_files_of_one_scene_are_of_one_date(tmp_path: Path) -> None:
     assert scenes_of(night, TWO)[0].dated_by == "its tag acquisition_date"
     second = [tif(tmp_path / "d_B04.tif", *there), tif(tmp_path / "d_B08.tif", *there, ACQUISITION_DATE="2024-06-03")]
     assert scenes_of(second, TWO)[0].when.day == 3
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "when"),
+    [
+        ("DATETIME", "20240601123045", "2024-06-01T12:30:45"),
+        ("SENSING_TIME", "202406011230", "2024-06-01T12:30:00"),
+        ("TIFFTAG_DATETIME", "2024:06:01 12:30:45", "2024-06-01T12:30:45"),
+        ("DATETIME", "20240601", "2024-06-01T00:00:00"),
+        ("DATETIME", "1717245045000", "2023-05-05T12:00:00"),  # no date: that of the name
+        ("system:time_start", "1717245045000", "2024-06-01T12:30:45"),
+        ("system:time_start", "86400000.0", "1970-01-02T00:00:00"),
+    ],
+)
+def test_digits_of_a_tag_are_a_date_but_those_of_earth_engine(tmp_path: Path, tag: str, text: str, when: str) -> None:
+    path = tif(tmp_path / "a_20230505.tif", "EPSG:32633", 500_000.0, 5e6, 10.0, **{tag: text})
+    if tag.startswith("TIFFTAG"):
+        path = str(Path(path).rename(tmp_path / "a.tif"))
+    (scene,) = scenes_of([path], ONE)
+    assert f"{scene.when:%Y-%m-%dT%H:%M:%S}" == when
+
+
+def test_a_vrt_is_no_scene_as_nobody_sees_its_files_change(tmp_path: Path) -> None:
+    (tmp_path / "a_20240601.vrt").write_text("<VRTDataset>")
+    for place in (str(tmp_path / "a_20240601.vrt"), "https://example.org/a_20240601.VRT"):
+        with pytest.raises(InputError, match=r"scenes: 1 of 1 files cannot be used: .*: a VRT; expected its files"):
+            scenes_of([place], ONE)

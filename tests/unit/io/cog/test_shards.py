@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 from affine import Affine
 
 from geoml import testing
 from geoml.errors import InputError
+from geoml.io.cog.read import header
+from geoml.io.cog.read import read as read_pixels
 from geoml.io.cog.scene_fields import SceneFields
 from geoml.io.cog.scene_files import scenes_of
 from geoml.io.cog.scene_items import write_scenes
+from geoml.io.stac.bands import BandSpec
 
 DATA = testing.smooth((2, 70, 90), seed=5)
 TOLD = SceneFields()
@@ -135,7 +139,15 @@ def test_shards_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "nodata", "told", "hole"),
-    [("float32", None, None, np.nan), ("uint16", 7, None, 7), ("uint16", None, 0.0, 0)],
+    [
+        ("float32", None, None, np.nan),
+        ("uint16", 7, None, 7),
+        ("uint16", None, 0.0, 0),
+        ("uint16", 7, 0.0, 7),
+        ("uint16", 7, -9999.0, 7),
+        ("float32", -1, 0.0, -1),
+        ("float32", np.nan, -9999.0, np.nan),
+    ],
 )
 def test_shards_that_were_empty_may_be_left_out(
     tmp_path: Path, dtype: str, nodata: float | None, told: float | None, hole: float
@@ -149,12 +161,28 @@ def test_shards_that_were_empty_may_be_left_out(
     with read(tmp_path / "made") as file:
         assert np.array_equal(file.read(), data, equal_nan=True)
         assert (file.read_masks(1)[:32, 64:] == 0).all()
+    (item,) = (pystac.Item.from_file(p) for p in (tmp_path / "made").glob("items/*.json"))
+    band = item.assets["image"].extra_fields["bands"][0]
+    said = None if band.get("nodata") is None else float(band["nodata"])
+    spec = BandSpec(
+        "one", "image", str(next((tmp_path / "made" / "mosaics").iterdir())), "red", nodata=said, remote=False
+    )
+    _, valid = read_pixels([spec], header(spec).geobox)
+    none = [v for v in (nodata, told) if v is not None]
+    assert np.array_equal(valid[0], np.isfinite(data[0]) & ~np.isin(data[0], none)), "of file and option, both count"
 
 
 def test_whole_numbers_without_nodata_cannot_say_what_is_empty(tmp_path: Path) -> None:
     export(tmp_path / "a")[1].unlink()
     with pytest.raises(InputError, match="nodata: s2_20240601 says none for the shards that were left out"):
         scenes_of([str(tmp_path / "a")], TOLD, skipped=True)
+
+
+@pytest.mark.parametrize("told", [-9999.0, 65536.0, 0.5, np.nan])
+def test_what_the_numbers_cannot_hold_marks_no_shard(tmp_path: Path, told: float) -> None:
+    export(tmp_path / "a")[1].unlink()
+    with pytest.raises(InputError, match=r"nodata: .* for s2_20240601; expected a value of uint16"):
+        scenes_of([str(tmp_path / "a")], SceneFields(nodata=told), skipped=True)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from geoml import testing
-from geoml.errors import DataError, InputError
+from geoml.errors import DataError, GeomlError, InputError
 from geoml.io.cog import vrt_mosaic
 from geoml.io.cog.read import header, read
 from geoml.io.cog.vrt_mosaic import MosaicBand, MosaicPart, VrtMosaic
 from geoml.io.stac.bands import BandSpec
+from geoml.io.stores import ranges
 from geoml.settings import settings
 from tests.integration import fault_server
 
@@ -33,8 +34,8 @@ MOSAIC = VrtMosaic("EPSG:32621", GRID, (70, 90), (MosaicBand("uint16", 0.0), Mos
 NAMES = [p.href for p in PARTS]
 
 
-def written(path: Path, data: np.ndarray, transform: Affine) -> None:
-    size = {"count": len(data), "height": data.shape[1], "width": data.shape[2], "dtype": data.dtype}
+def written(path: Path, data: np.ndarray, transform: Affine, **more: object) -> None:
+    size = {"count": len(data), "height": data.shape[1], "width": data.shape[2], "dtype": data.dtype, **more}
     with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32621", transform=transform, nodata=0, **size) as file:
         file.write(data)
 
@@ -145,6 +146,7 @@ def harmful(parts: Path) -> Iterator[tuple[str, str]]:
     yield plain.replace('<SrcRect xOff="0"', '<SrcRect xOff="1"', 1), "a part of a file"
     yield plain.replace("<SourceBand>1<", "<SourceBand>2<", 1), "of another band"
     yield plain.replace('band="2">', 'band="3">'), "out of order"
+    yield plain.replace('band="2">', 'band="2"><ColorInterp>Alpha</ColorInterp>'), "an alpha band"
     yield "<!DOCTYPE x>" + plain, "not a VRT|with declarations"
     yield plain.replace("<SRS>", "<!ENTITY a 'b'><SRS>"), "with declarations"
     yield plain[:-20], "no mosaic"
@@ -163,13 +165,75 @@ def test_a_vrt_can_name_no_more_than_an_item_can(parts: Path) -> None:
         assert "item i" in str(found.value)
 
 
-def test_a_mosaic_in_a_catalog_elsewhere_names_no_files_here(parts: Path, loopback: None) -> None:
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_mosaic_elsewhere_names_no_files_here(parts: Path, loopback: None, remote: bool) -> None:
+    """Nor does one that a local item or ``--image`` names."""
     text = MOSAIC.text([str(parts / n) for n in NAMES], relative=False)
     with (
         fault_server.serve(files={"/a/m.vrt": text.encode()}) as server,
         pytest.raises((DataError, InputError), match="is a local path in a remote catalog"),
     ):
-        read(specs(f"{server.url}/a/m.vrt", remote=True), BOX)
+        read(specs(f"{server.url}/a/m.vrt", remote=remote), BOX)
+
+
+@pytest.mark.parametrize("place", ["https", "s3://mine"])
+def test_a_mosaic_elsewhere_spends_keys_in_its_own_bucket_only(
+    parts: Path, loopback: None, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    machine(retries=0, timeout=2)
+    with fault_server.serve() as server:
+        for name, value in {
+            "ENDPOINT_URL": server.url, "ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "secret", "ALLOW_HTTP": "true",
+            "REGION": "us-east-1",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(f"AWS_{name}", value)
+        ranges._bucket.cache_clear()
+        for bucket in ("mine", "private"):
+            text = MOSAIC.text([vrt_mosaic.for_gdal(f"s3://{bucket}/a/{n}") for n in NAMES], relative=False)
+            server.files[f"/mine/{bucket}.vrt"] = text.encode()
+            server.files |= {f"/{bucket}/a/{n}": (parts / n).read_bytes() for n in NAMES}
+        start = place if place.startswith("s3") else f"{server.url}/mine"
+        if place.startswith("s3"):
+            assert np.array_equal(read(specs(f"{start}/mine.vrt", remote=True), BOX)[0], DATA)
+            assert all("authorization" in s.headers for s in server.seen)
+        with pytest.raises(GeomlError, match=r"private"):
+            read(specs(f"{start}/private.vrt", remote=True), BOX)
+        assert not [s for s in server.seen if s.path.startswith("/private")], "asked for with keys"
+
+
+@pytest.mark.parametrize("kind", ["remote", "mosaic", "remote mosaic"])
+def test_what_is_cut_off_is_no_data_and_no_zeros(tmp_path: Path, loopback: None, kind: str) -> None:
+    data = np.random.default_rng(6).integers(1, 10_000, (1, 512, 512), dtype=np.uint16)
+    written(tmp_path / "a.tif", data, GRID, tiled=True, blockxsize=128, blockysize=128)
+    content = (tmp_path / "a.tif").read_bytes()[:-100_000]
+    (tmp_path / "a.tif").write_bytes(content)
+    band = (MosaicBand("uint16", 0.0),)
+    one = replace(MOSAIC, shape=(512, 512), bands=band, parts=(MosaicPart("a.tif", 0, 0, 512, 512),))
+    (tmp_path / "m.vrt").write_text(one.text(["a.tif"]))
+    with fault_server.serve(files={f"/{p.name}": p.read_bytes() for p in tmp_path.iterdir()}) as server:
+        name = "m.vrt" if "mosaic" in kind else "a.tif"
+        remote = "remote" in kind
+        spec = specs(f"{server.url}/{name}" if remote else tmp_path / name, remote=remote)[:1]
+        with pytest.raises(DataError, match=rf"a\.tif: cut off, it ends at byte {len(content)}"):
+            read(spec, GeoBox((512, 512), GRID, "EPSG:32621"))
+        whole = read(spec, GeoBox((128, 128), GRID, "EPSG:32621"))
+        assert np.array_equal(whole[0], data[:, :128, :128]), "what is there is read"
+
+
+def test_one_part_with_overviews_is_read_coarser_as_the_file_is(tmp_path: Path) -> None:
+    """GDAL gives such a mosaic the overviews of its part."""
+    data = np.random.default_rng(6).integers(1, 10_000, (2, 1024, 1024), dtype=np.uint16)
+    written(tmp_path / "a.tif", data, GRID, tiled=True)
+    one = replace(MOSAIC, shape=(1024, 1024), parts=(MosaicPart("a.tif", 0, 0, 1024, 1024),))
+    (tmp_path / "m.vrt").write_text(one.text(["a.tif"]))
+    coarse = GeoBox((100, 100), GRID @ Affine.scale(9), "EPSG:32621")
+    plain = read(specs(tmp_path / "a.tif"), coarse, resampling="average")
+    with rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.build_overviews([2, 4, 8], Resampling.average)
+    with rasterio.open(tmp_path / "m.vrt") as file:
+        assert file.overviews(1) == [2, 4, 8]
+    found = read(specs(tmp_path / "m.vrt"), coarse, resampling="average")
+    assert all(np.array_equal(a, b) for a, b in zip(found, plain, strict=True))
 
 
 def test_parts_are_found_beside_their_vrt() -> None:
