@@ -142,8 +142,9 @@ def models_compare(
     from geoml.engine.packages import package
     from geoml.engine.packages.compare import compare
 
-    change = compare(package.load(model), binary=binary)
-    package.save(change.module, change.card.model_copy(update={"name": out.resolve().name}), out)
+    loaded = package.load(model)
+    change = compare(loaded, binary=binary)
+    package.save(change.module, change.card.model_copy(update={"name": out.resolve().name}), out, loaded.path)
     out_console.print(f"wrote {out}")
 
 

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 
-def inside(part: BaseGeometry, geobox: GeoBox) -> NDArray[np.bool_]:
+def inside(part: BaseGeometry, geobox: GeoBox, all_touched: bool = False) -> NDArray[np.bool_]:
     """(y, x) True where the centre of a pixel lies in ``part`` (longitude/latitude).
 
-    The centre decides, so two parts that share a border (UTM zones, neighbouring runs) never both take a pixel.
+    The centre decides, so two parts that share a border (UTM zones, neighbouring runs) never both take a pixel; with
+    ``all_touched`` a pixel is inside if any of it is.
     """
-    return _mask(project(part, str(geobox.crs)), tuple(geobox.shape), geobox.affine)
+    return _mask(project(part, str(geobox.crs)), tuple(geobox.shape), geobox.affine, all_touched)
 
 
 def count_inside(part: BaseGeometry, plane: Plane, blocks: Iterable[Block]) -> int:
@@ -49,9 +50,11 @@ _ONE = Lock()
 """rasterio silences a warning in there in a way that only one thread at a time may use."""
 
 
-def _mask(outline: BaseGeometry, shape: tuple[int, ...], transform: Affine) -> NDArray[np.bool_]:
+def _mask(
+    outline: BaseGeometry, shape: tuple[int, ...], transform: Affine, all_touched: bool = False
+) -> NDArray[np.bool_]:
     from rasterio.features import geometry_mask
 
     with _ONE:
-        mask: NDArray[np.bool_] = geometry_mask([outline], shape, transform, invert=True)
+        mask: NDArray[np.bool_] = geometry_mask([outline], shape, transform, all_touched, invert=True)
     return mask

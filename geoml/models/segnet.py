@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from geoml.errors import InputError
 from geoml.nn.padding import padded
-from geoml.nn.weights import start_from
+from geoml.nn.weights.transfer import start_from
 
 TASKS = ("segmentation", "change")
 TINY = {"channels": (8, 16), "convolutions": (1, 2)}

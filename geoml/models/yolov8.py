@@ -25,7 +25,7 @@ from geoml.nn.objects.pyramid import centres, dense, flat
 from geoml.nn.objects.task_aligned import assign
 from geoml.nn.objects.true_boxes import edges_from, sides_from, true_boxes
 from geoml.nn.padding import extended
-from geoml.nn.weights import start_from
+from geoml.nn.weights.transfer import start_from
 
 TASKS = ("detection",)
 TINY = {"size": "p", "strides": (4, 8)}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from geoml.errors import InputError, TransientError, unknown
-from geoml.nn.weights import efficientnet_lite0, start_from
+from geoml.nn.weights.transfer import efficientnet_lite0, start_from
 
 Network = TypeVar("Network", bound=nn.Module)
 

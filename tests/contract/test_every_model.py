@@ -15,7 +15,7 @@ from geoml.engine.train.fit import OwnLoss
 from geoml.errors import InputError
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.nn.context import asked
-from geoml.nn.weights import first_convolution
+from geoml.nn.weights.transfer import first_convolution
 from tests.contract.lessons import ClassLesson, Lesson, Loss, lesson_of
 
 NAMES = [n for n in models.names() if set(models.find(n).TASKS) - {"forecast", "point_classes"}]

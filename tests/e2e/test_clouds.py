@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from collections.abc import Callable
@@ -9,15 +10,24 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
+import shapely
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from scipy import ndimage
+from shapely.geometry import mapping
 
 import geoml
 from geoml import pipeline, testing
-from geoml.errors import DataError, InputError
+from geoml.cube.region import inside
+from geoml.engine.clouds import mask
+from geoml.engine.clouds.items import metric_crs
+from geoml.engine.packages import cards
+from geoml.errors import DataError, InputError, TransientError
 from geoml.grid.plane import Window
+from geoml.io.cards.map_card import MapCard
 from tests.e2e.conftest import THRESHOLDS
 from tests.e2e.printed import Cli, prints, rows, said, wide
 
@@ -56,7 +66,8 @@ def query(made: Path) -> dict[str, object]:
 def expected(data: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """The mask of the whole scene with a buffer of `STEPS` pixels."""
     cloud = data[0] * 1e-4 > LIMIT
-    near = ndimage.distance_transform_cdt(~cloud, metric="taxicab") <= STEPS
+    rows, columns = np.mgrid[-STEPS : STEPS + 1, -STEPS : STEPS + 1]
+    near = ndimage.binary_dilation(cloud, rows**2 + columns**2 <= STEPS**2)
     known = (data != 0).all(0)
     mask = np.where(cloud, CLOUD, np.where(near, NEAR, 0))
     return np.where(known, mask, UNKNOWN).astype(np.uint8)
@@ -116,12 +127,15 @@ def test_clouds(
     assert {p: p.read_bytes() for p in files} == files
 
 
-def test_a_mask_does_not_depend_on_how_the_work_was_cut(query: dict[str, object], unet: str, tmp_path: Path) -> None:
+def test_a_mask_does_not_depend_on_how_the_work_was_cut(
+    query: dict[str, object], unet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(unet, tmp_path / "model")
     card = tmp_path / "model" / "model.json"
     card.write_text(card.read_text().replace('"middle"', '"clear"'))  # a class in the middle, so that edges abound
     found = []
     for size in (64, 256):
+        monkeypatch.setattr(mask, "STRIP", 37 if size == 64 else 512)
         out = tmp_path / f"out{size}"
         recipe = {"query": query, "model": str(tmp_path / "model"), "buffer": 40, "block_size": size}
         work = pipeline.cloud_masks(recipe, out)
@@ -144,6 +158,13 @@ def test_a_mask_covers_all_of_a_part_of_the_scene(
     asked = valid != UNKNOWN
     assert asked.sum() > 5000
     np.testing.assert_array_equal(valid[asked], truth[asked] == 0)
+    # beyond what was asked for nothing counts as clear, though the run looked a little further
+    with rasterio.open(tmp_path / "out" / "masks" / "scene.tif") as file:
+        found, place = file.read(1), file.transform
+    region = inside(shapely.box(*box), GeoBox(found.shape, place, SCENE.crs))
+    assert (found != UNKNOWN)[region].sum() > 5000
+    far = ~ndimage.binary_dilation(region, np.ones((3, 3)))
+    assert (found[far] == UNKNOWN).all()
 
 
 def test_items_with_a_mask_are_passed_on(said: Callable[..., str], cloudy: str, threshold: str, tmp_path: Path) -> None:
@@ -204,3 +225,29 @@ def test_a_broken_item_is_left_out_and_named(cloudy: str, tmp_path: Path) -> Non
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(DataError, match=r"none of the .* items found can be used"):
         pipeline.cloud_masks(recipe, tmp_path / "out")
+
+
+def test_what_is_wrong_with_one_item_does_not_stop_the_others(cloudy: str, tmp_path: Path) -> None:
+    shutil.copytree(cloudy, tmp_path / "model")
+    card = cards.read(tmp_path / "model", MapCard)
+    stated = tuple(band.model_copy(update={"unit": "reflectance"}) for band in card.bands)
+    cards.write(card.model_copy(update={"bands": stated}), tmp_path / "model")
+    warm = testing.Scene(**{**vars(SCENE), "id": "warm", "datetime": "2024-06-03T12:00:00Z", "unit": "K"})
+    made = testing.write_catalog(tmp_path / "made", [SCENE, warm])
+    query = {"catalog": str(made), "bbox": SCENE.bbox(), "datetime": "2024"}
+    work = pipeline.cloud_masks({"query": query, "model": str(tmp_path / "model")}, tmp_path / "out")
+    assert list(work.masks) == ["scene"]
+    assert list(work.left.items) == ["warm"]
+
+    # where a source does not answer, what is finished is published
+    (tmp_path / "out" / "catalog.yaml").unlink()
+    with pytest.raises(TransientError, match="try later"):
+        work.leave_out(work.items[0], TransientError("try later"))
+    assert (tmp_path / "out" / "catalog.yaml").is_file()
+
+
+def test_a_mask_of_degrees_is_in_the_zone_of_the_place_asked_for() -> None:
+    wide = pystac.Item("wide", mapping(shapely.box(-30, 40, 30, 50)), None, dt.datetime(2024, 6, 1, tzinfo=dt.UTC), {})
+    assert metric_crs("EPSG:4326", wide, shapely.box(12.3, 45.4, 12.4, 45.5)) == "EPSG:32633"
+    assert metric_crs("EPSG:4326", wide, shapely.box(-20.4, 45.4, -20.3, 45.5)) == "EPSG:32627"
+    assert metric_crs("EPSG:32631", wide, shapely.box(12.3, 45.4, 12.4, 45.5)) == "data"

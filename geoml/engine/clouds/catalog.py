@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from geoml.io.stores.multihash import multihash
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import within, write_text
 from geoml.redacted import bare
-from geoml.texts import listed
+from geoml.texts import listed, short
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ YAML = "catalog.yaml"
 FOLDER = "stac"
 MASKS = "masks"
 ASSET = "clouds"
-"""Key of the mask among the assets of an item."""
+"""Key of the mask among the assets of an item, if the items have no other asset of that name."""
 ABOUT = {
     "clear": "No cloud and no shadow of one",
     "cloud": "Cloud",
@@ -52,14 +53,24 @@ def write(
 
     The YAML repeats what the catalog's own says of the collection, with the rule of the masks where there are any.
     """
-    copies = [_copy(item, masks.get(item.id), catalog) for item in items]
+    profile = catalog.profile(collection)
+    key = _key(items, profile)
+    copies = [_copy(item, catalog) for item in items]
+    for copy in copies:
+        if copy.id in masks:
+            _add(copy, key, masks[copy.id])
+    _warn_of_signatures(items)
     description = f"{len(items)} items of {collection}, with masks of clouds"
     path = write_catalog(copies, out / FOLDER, description, collection=collection)
-    profile = catalog.profile(collection)
+    if profile.sign and not catalog.remote and any(is_remote(item, catalog) for item in items):
+        log.warning(
+            "some items come from elsewhere, so that no tokens are asked for when the files of %s are read", out
+        )
+        profile = profile.model_copy(update={"sign": None})
     if masks:
         bad = sorted({value for mask in masks.values() for value in mask.bad})
         nodata = next(iter(masks.values())).nodata
-        rule = MaskMeta(asset=ASSET, kind="values", bad=tuple(bad), nodata=float(nodata))
+        rule = MaskMeta(asset=key, kind="values", bad=tuple(bad), nodata=float(nodata))
         profile = profile.model_copy(update={"mask": rule})
     said: dict[str, Any] = {"title": description, "url": f"{FOLDER}/{path.name}", "kind": "static"}
     said |= {"default_collection": collection, "files": _files(catalog, out)}
@@ -81,7 +92,22 @@ def _files(catalog: Catalog, out: Path) -> str:
     return os.path.commonpath([out.resolve(), catalog.root.resolve()])
 
 
-def _copy(item: pystac.Item, mask: Mask | None, catalog: Catalog) -> pystac.Item:
+def _key(items: Sequence[pystac.Item], profile: Profile) -> str:
+    """`ASSET`, or the next name that no asset of the items has but an earlier mask."""
+    taken = {key for item in items for key in item.assets} - ({profile.mask.asset} if profile.mask else set())
+    return next(key for n in count(1) if (key := ASSET if n == 1 else f"{ASSET}_{n}") not in taken)
+
+
+def _warn_of_signatures(items: Sequence[pystac.Item]) -> None:
+    signed = [item.id for item in items if any(bare(a.href) != a.href for a in item.assets.values())]
+    if signed:
+        log.warning(
+            "the hrefs of %s are written without their queries, for these may be secrets: assets that need one cannot"
+            " be read", listed([f"item {short(i)}" for i in signed], most=3),
+        )  # fmt: skip
+
+
+def _copy(item: pystac.Item, catalog: Catalog) -> pystac.Item:
     """An item as a file of this machine, which gives it no more rights than it had."""
     copy = pystac.Item.from_dict(item.to_dict(include_self_link=False, transform_hrefs=False), preserve_dict=False)
     copy.set_self_href(None)
@@ -97,23 +123,29 @@ def _copy(item: pystac.Item, mask: Mask | None, catalog: Catalog) -> pystac.Item
     home = item.get_self_href() or ""
     if is_url(home):
         copy.add_link(pystac.Link("derived_from", bare(home), "application/geo+json"))
-    if mask is not None:
-        copy.assets[ASSET] = _asset(mask)
-        used = extensions(copy.properties, *(a.extra_fields for a in copy.assets.values()))
-        copy.stac_extensions = sorted({*copy.stac_extensions, *used})
     return copy
 
 
+def _add(item: pystac.Item, key: str, mask: Mask) -> None:
+    item.assets[key] = _asset(key, mask)
+    used = extensions(item.properties, *(a.extra_fields for a in item.assets.values()))
+    item.stac_extensions = sorted({*item.stac_extensions, *used})
+
+
 def _href(asset: pystac.Asset, item: pystac.Item, catalog: Catalog) -> str:
-    """The href of an asset as it may be read: of a document elsewhere no file, and no object by the user's keys."""
+    """The href of an asset as it may be read: of a document elsewhere no file, and no object by the user's keys.
+
+    Raises InputError for one that could not be read where it was.
+    """
     href = asset_href(asset)
     if not is_remote(item, catalog):
+        gdal_path(href, remote=False, root=catalog.root, look_up=False)
         return href
     path = gdal_path(href, remote=True, look_up=False)
     return public_url(path) if is_bucket(path) and not may_use_keys(href, item, catalog) else href
 
 
-def _asset(mask: Mask) -> pystac.Asset:
+def _asset(key: str, mask: Mask) -> pystac.Asset:
     classes = [
         {"value": c.value, "name": c.name, "description": ABOUT.get(c.name, c.name), "color_hint": c.color[1:]}
         for c in mask.classes
@@ -125,7 +157,7 @@ def _asset(mask: Mask) -> pystac.Asset:
         "proj:transform": list(mask.geobox.affine)[:6],
         "file:size": mask.file.size,
         "file:checksum": multihash(mask.file.sha256),
-        "bands": [{"name": ASSET, "data_type": "uint8", "nodata": mask.nodata}],
+        "bands": [{"name": key, "data_type": "uint8", "nodata": mask.nodata}],
         "classification:classes": [*classes, unknown],
     }
     href = f"../../{MASKS}/{mask.file.path.name}"

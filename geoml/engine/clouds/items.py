@@ -19,8 +19,8 @@ from geoml.engine.clouds.networks import check_classes, network_of, package
 from geoml.engine.clouds.recipe import CloudMaskRecipe
 from geoml.engine.run.data_crs import data_crs
 from geoml.engine.run.search import region_of, search
-from geoml.errors import DataError, GeomlError, NothingFound
-from geoml.grid.region import utm_crs
+from geoml.errors import DataError, GeomlError, ModelError, NothingFound
+from geoml.grid.region import from_geometry, utm_crs
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
 from geoml.io.stac.bands import select
@@ -87,7 +87,12 @@ class CloudWork:
             "region": json.loads(shapely.to_geojson(_grown(self.region, self.recipe.buffer + 2 * card.gsd))),
             "datetime": "/".join(map(rfc3339, span(item.properties))),
         }
-        given = {"model": model, "query": query, "crs": _crs(code, item), "block_size": self.recipe.block_size}
+        given = {
+            "model": model,
+            "query": query,
+            "crs": metric_crs(code, item, self.region),
+            "block_size": self.recipe.block_size,
+        }
         plain = {"mask": "none", "composite": "first", "features": False, "map": False}
         return parse(PredictRecipe, {**given, **plain}, "clouds")
 
@@ -95,13 +100,18 @@ class CloudWork:
         """The mask of an item from its finished run. Raises NothingFound where no pixel is known."""
         card: MapCard = check_classes(recipe.model)
         path = written.mask_path(self.out, item.id)
-        self.masks[item.id] = write_mask(self.place(item), path, card, self.recipe.buffer)
+        asked = shapely.intersection(self.region, shapely.buffer(from_geometry(item.geometry or {}), 1.0))  # in its CRS
+        self.masks[item.id] = write_mask(self.place(item), path, card, asked, self.recipe.buffer)
 
     def leave_out(self, item: pystac.Item, err: GeomlError) -> None:
-        """Note an item that has no mask. Raises ``err`` where it is not the item's fault."""
-        if not (err.left_out or isinstance(err, NothingFound | DataError)):
-            raise err
-        self.left.add(item.id, err)
+        """Note an item that has no mask. Where it is not the item's fault, what is finished is published and ``err``
+        raised."""
+        if err.left_out or isinstance(err, NothingFound | DataError | ModelError):  # a band in kelvin, say
+            self.left.add(item.id, err)
+            return
+        if self.masks:
+            self.publish()
+        raise err
 
     def publish(self) -> Path:
         """Write the catalog; gives its YAML. Raises the class of the first reason where no item is left."""
@@ -120,11 +130,13 @@ def _grown(region: MultiPolygon, metres: float) -> BaseGeometry:
     return shapely.intersection(grown, shapely.box(-180, -90, 180, 90))
 
 
-def _crs(code: str, item: pystac.Item) -> str:
-    """The CRS of an item where its unit is a metre, else the UTM zone of its middle."""
+def metric_crs(code: str, item: pystac.Item, region: BaseGeometry) -> str:
+    """The CRS of an item, ``data``, where its unit is a metre, else the UTM zone of the place asked for."""
     crs = pyproj.CRS.from_user_input(code)
     metric = crs.is_projected and {a.unit_name for a in crs.axis_info[:2]} == {"metre"}
     if metric and crs.to_epsg() != 3857:
         return "data"
-    middle = shapely.geometry.shape(item.geometry).representative_point()
+    outline = from_geometry(item.geometry or {})
+    asked = shapely.intersection(outline, region)
+    middle = (outline if asked.is_empty else asked).representative_point()
     return utm_crs(middle.x, middle.y)

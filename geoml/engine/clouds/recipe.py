@@ -26,7 +26,10 @@ class CloudMaskRecipe(Frozen):
         " atmosphere, L2A at the surface",
     )
     buffer: float = Field(
-        default=120.0, ge=0, le=10_000, description="metres around clouds and shadows that do not count as clear"
+        default=120.0,
+        ge=0,
+        le=10_000,
+        description="metres around clouds and shadows, from centre to centre of pixels, that do not count as clear",
     )
     again: bool = Field(default=False, description="also make masks for items that have one")
     block_size: Annotated[int, Unhashed("a pixel does not depend on its block")] = Field(

@@ -15,7 +15,7 @@ from geoml.engine.packages import encoder
 from geoml.engine.train.transfer import take
 from geoml.errors import InputError
 from geoml.models.lite0 import Lite0Encoder
-from geoml.nn.weights import efficientnet_lite0
+from geoml.nn.weights.transfer import efficientnet_lite0
 
 RGB = ("red", "green", "blue")
 SPREAD = 0.5

@@ -99,8 +99,12 @@ def convert(
         content = path.read_bytes()
     except OSError as err:
         raise InputError(f"{path}: cannot be read ({err.strerror}); expected {WHAT}") from err
-    if in_single(whole_file := _parsed(content, path)):
-        content = whole_file.SerializeToString()
+    whole_file = _parsed(content, path)
+    try:
+        if in_single(whole_file):
+            content = whole_file.SerializeToString()
+    except Exception as err:  # of onnx and protobuf, which name no class for tensors that are cut short
+        raise ModelError(f"{path}: damaged tensors ({str(err)[:120]})") from err
     channels, outputs, fixed = _described(content, path)
     told = _network.Told(
         description=f"Imported from {path.name}", channels=channels, outputs=outputs, chip_size=fixed,

@@ -23,6 +23,7 @@ from geoml.engine.packages.import_options import ImportOptions
 from geoml.errors import MissingExtra, ModelError, unknown
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cards.profile import Level
+from geoml.io.stores import store
 
 PACKAGE = "ukis_csmask"
 CLASSES = ("clear=#d9d9d9", "cloud=#ffffff", "cloud_shadow=#404040")
@@ -58,21 +59,20 @@ def convert(source: str | Path, out: str | Path) -> MapCard:
         name=f"ukis-csmask-{name}", license="Apache-2.0", unit="reflectance", gsd=GSD, chip_size=size,
         bands=tuple(bands), mean=tuple(means), std=tuple(deviations), classes=CLASSES,
     )  # fmt: skip
-    card = onnx.convert(path, out, asked, seen=probabilities)
     level, release = NETWORKS[name], version("ukis-csmask")
-    card = card.model_copy(
-        update={
-            "level": level,
-            "description": DESCRIPTION.format(level=level, version=release, bands=", ".join(bands)),
-            "training": {
-                "source": f"ukis-csmask {release}, {path.name}",
-                "paper": "https://doi.org/10.5194/isprs-archives-XLIII-B3-2022-217-2022",
-                "images": "CloudSEN12+, SPARCS and samples of the makers, as levels L1C and L2A",
-                "by": "German Aerospace Center (DLR)",
-            },
-        }
-    )
-    cards.write(card, out)
+    more = {
+        "level": level,
+        "description": DESCRIPTION.format(level=level, version=release, bands=", ".join(bands)),
+        "training": {
+            "source": f"ukis-csmask {release}, {path.name}",
+            "paper": "https://doi.org/10.5194/isprs-archives-XLIII-B3-2022-217-2022",
+            "images": "CloudSEN12+, SPARCS and samples of the makers, as levels L1C and L2A",
+            "by": "German Aerospace Center (DLR)",
+        },
+    }
+    with store.folder(out, last=cards.CARD) as folder:  # no card without its level, however this ends
+        card = onnx.convert(path, folder, asked, seen=probabilities).model_copy(update=more)
+        cards.write(card, folder)
     return card
 
 

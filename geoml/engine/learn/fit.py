@@ -91,7 +91,7 @@ def fit(recipe: LearnRecipe, out: Path) -> MapCard:
     card = card.model_copy(update={"domain": _domain(others, card)})
     module = _taught(card, ready.encoder, choice, worth, given, scaling, fold, recipe)
     card = card.model_copy(update={"training": {**card.training, "hash": told}})
-    return package.save(module, card, out)
+    return package.save(module, card, out, ready.encoder.path if ready.encoder else None)
 
 
 def _finished(out: Path, told: str) -> MapCard | None:

@@ -52,6 +52,7 @@ def save(module: nn.Module, card: EncoderCard, directory: str | Path) -> Encoder
     content = weights.packed(module.state_dict(), card.name)
     about = {
         "weights": weights.WEIGHTS,
+        "stored": "float32",
         "parameters": sum(p.numel() for p in module.parameters()),
         "stride": module.stride,
     }

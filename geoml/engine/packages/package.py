@@ -55,10 +55,11 @@ def build(card: MapCard) -> nn.Module:
         raise ModelError(f"{card.name}: {err}") from err
 
 
-def save(module: nn.Module, card: MapCard, directory: str | Path) -> MapCard:
+def save(module: nn.Module, card: MapCard, directory: str | Path, source: Path | None = None) -> MapCard:
     """Write a package and give the card as written: with measured stride and radius, parameters and checksum.
 
-    The module comes back as it was (mode and device). What fails leaves nothing behind. Raises ModelError for weights
+    ``source`` is the folder of the package that weights come from, whose licence comes along. The module comes back as
+    it was (mode and device). What fails leaves nothing behind. Raises ModelError for weights
     that are not finite, DataError if the folder cannot be written.
     """
     content = weights.packed(module.state_dict(), card.name)
@@ -71,9 +72,10 @@ def save(module: nn.Module, card: MapCard, directory: str | Path) -> MapCard:
         "radius": field.radius,
         "short_radius": None,
         "weights": weights.WEIGHTS,
+        "stored": "float32",
         "parameters": sum(p.numel() for p in module.parameters()),
     }
-    return weights.write(card.model_copy(update=measured), content, directory)
+    return weights.write(card.model_copy(update=measured), content, directory, source)
 
 
 def _declared_stride(module: nn.Module) -> int:

@@ -148,6 +148,7 @@ def save(module: nn.Module, card: PointCard, directory: str | Path) -> PointCard
     about = {
         "config": json.loads(json.dumps(card.config)),
         "weights": weights.WEIGHTS,
+        "stored": "float32",
         "parameters": sum(p.numel() for p in module.parameters()),
     }
     return weights.write(card.model_copy(update=about), content, directory)

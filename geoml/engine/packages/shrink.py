@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoml.engine.packages import cards, precision, weights
+from geoml.engine.packages import cards, weights
 from geoml.errors import InputError
 from geoml.io.cards.card import ModelCard, Stored
+from geoml.nn.weights import precision
 
 PREPARED = ("int8", "short_radius")
 """Fields of cards with what was measured on the weights as they were."""
@@ -29,4 +30,5 @@ def shrink(model: str | Path, out: str | Path, int8: bool = False) -> ModelCard:
         raise InputError(f"model: {card.name} was prepared with these weights ({prepared[0]}); shrink it before that")
     tensors = precision.stored(weights.read_tensors(content, path), half=True, int8=int8)
     kept: Stored = "int8" if int8 else "float16"
-    return weights.write(card.model_copy(update={"stored": kept}), weights.packed(tensors, card.name), out)
+    card = card.model_copy(update={"stored": kept})
+    return weights.write(card, weights.packed(tensors, card.name), out, path.parent)

@@ -7,6 +7,7 @@ of the network that the card describes, and finite values.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +18,13 @@ from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from geoml.engine.packages import cards, precision
+from geoml.engine.packages import cards
 from geoml.errors import ModelError
 from geoml.io.cards.card import ModelCard
 from geoml.io.stores import store
 from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.signed import join_url
+from geoml.nn.weights import precision
 from geoml.texts import listed
 
 C = TypeVar("C", bound=ModelCard)
@@ -30,6 +32,8 @@ M = TypeVar("M", bound=nn.Module)
 Tensors = Mapping[str, Tensor]
 
 WEIGHTS = "model.safetensors"
+LICENCE = "LICENCE.md"
+"""Wording of the licence of weights, which has to stay with them."""
 MAX_WEIGHTS = 32 * 2**30
 """Bytes of weights that are fetched from elsewhere."""
 
@@ -100,14 +104,17 @@ def packed(tensors: Tensors, name: str) -> bytes:
     return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, metadata={"format": "pt"})
 
 
-def write(card: C, content: bytes, directory: str | Path) -> C:
+def write(card: C, content: bytes, directory: str | Path, source: Path | None = None) -> C:
     """Write a package, the card last, and give the card as written: with the checksum of its weights.
 
-    What fails leaves nothing behind. Raises DataError if the folder cannot be written.
+    The wording of the licence in ``source``, the folder of the package that the weights come from, comes along. What
+    fails leaves nothing behind. Raises DataError if the folder cannot be written.
     """
     final = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     with store.folder(directory, last=cards.CARD) as folder:
         (folder / final.weights).write_bytes(content)
+        if source is not None and (source / LICENCE).is_file():
+            shutil.copyfile(source / LICENCE, folder / LICENCE)
         cards.write(final, folder)
     return final
 

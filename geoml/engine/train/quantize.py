@@ -123,5 +123,7 @@ def _judge(card: MapCard, loss: Mapping[str, Int8Loss]) -> None:
 
 
 def _published(model: str | Path, record: Int8, out: str | Path) -> MapCard:
-    card, _, content = weights.read(str(model), MapCard)
-    return weights.write(card.model_copy(update={INT8: record, "name": Path(out).resolve().name}), content, out)
+    card, path, content = weights.read(str(model), MapCard)
+    return weights.write(
+        card.model_copy(update={INT8: record, "name": Path(out).resolve().name}), content, out, path.parent
+    )

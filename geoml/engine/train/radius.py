@@ -169,7 +169,7 @@ def _published(
     precision: str,
     out: str | Path,
 ) -> MapCard:
-    card, _, content = weights.read(str(model), MapCard)
+    card, path, content = weights.read(str(model), MapCard)
     assert card.radius is not None
     record = ShortRadius(
         radius_before=card.radius,
@@ -183,4 +183,4 @@ def _published(
         tried=tuple(RadiusShare(radius=r, changed=m.changed) for r, m in found.items()),
     )
     new = {"radius": radius, "short_radius": record, "name": Path(out).resolve().name}
-    return weights.write(card.model_copy(update=new), content, out)
+    return weights.write(card.model_copy(update=new), content, out, path.parent)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from geoml.engine.packages import weights
 from geoml.errors import InputError
 from geoml.io.cards.map_card import MapCard
-from geoml.nn.weights import copy_matching, first_convolution
+from geoml.nn.weights.transfer import copy_matching, first_convolution
 
 
 def transfer(module: nn.Module, source: str, bands: Sequence[str]) -> dict[str, object]:

@@ -190,5 +190,6 @@ def save(module: TableForecaster, card: ForecastCard, directory: str | Path) -> 
     """Write a package and give the card as written. Raises ModelError for weights that are not finite, DataError when
     the folder cannot be written."""
     content = weights.packed(module.state_dict(), card.name)
-    about = {"weights": weights.WEIGHTS, "parameters": sum(p.numel() for p in module.network.parameters())}
+    parameters = sum(p.numel() for p in module.network.parameters())
+    about = {"weights": weights.WEIGHTS, "stored": "float32", "parameters": parameters}
     return weights.write(card.model_copy(update=about), content, directory)

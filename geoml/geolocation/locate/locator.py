@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geoml.engine.packages import cards, precision, weights
+from geoml.engine.packages import cards, weights
 from geoml.errors import InputError, ModelError
 from geoml.geolocation import heads
 from geoml.geolocation.cards.locator import LocatorCard
@@ -30,6 +30,7 @@ from geoml.geolocation.nn.backbones import Backbone
 from geoml.geolocation.nn.domains import DomainHead
 from geoml.geolocation.nn.head_parts import DensityHead
 from geoml.grid import sphere
+from geoml.nn.weights import precision
 from geoml.texts import listed
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from geoml.errors import InputError, ModelError, unknown
-from geoml.nn.weights import efficientnet_lite0, start_from
+from geoml.nn.weights.transfer import efficientnet_lite0, start_from
 
 ALEXNET_LEAST = 63
 """Sides of the smallest picture that is left with a pixel after AlexNet's last pooling."""

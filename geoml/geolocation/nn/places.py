@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from geoml.nn.weights import efficientnet_lite0
+from geoml.nn.weights.transfer import efficientnet_lite0
 
 NAME = "efficientnet-lite0-places"
 CHANNELS = 112 + 320

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoml.geolocation.nn.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from geoml.nn.weights import copy_matching, efficientnet_lite0
+from geoml.nn.weights.transfer import copy_matching, efficientnet_lite0
 
 NAME = "efficientnet-lite0-stages"
 CHANNELS = {4: 112, 5: 192, 6: 320}

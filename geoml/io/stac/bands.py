@@ -203,8 +203,8 @@ def _at(
 
 
 def _of_the_file(item: pystac.Item, want: spectrum.Asked, profile: Profile, catalog: Catalog) -> BandSpec:
-    """A band of the item's only raster, which only the file can find."""
-    keys = rasters(item)
+    """A band of the item's only raster, which only the file can find; a mask beside it does not count."""
+    keys = rasters(item, skip=() if profile.mask is None else (profile.mask.asset,)) or rasters(item)
     if len(keys) != 1:
         rasters_of = f"{len(keys)} rasters says its wavelength{why_none(item)}"
         raise InputError(f"bands: {want} cannot be found; not one band of {rasters_of}")

@@ -19,6 +19,7 @@ from geoml.errors import DataError, InputError
 from geoml.grid.region import from_bbox, from_geometry
 from geoml.io.stac.times import normalise_times
 from geoml.io.stores.hrefs import LONGEST
+from geoml.redacted import bare
 from geoml.texts import short
 
 Document = dict[str, Any]
@@ -54,6 +55,19 @@ def too_long(value: Mapping[str, Any]) -> str | None:
         if isinstance(text, str) and len(text) > LONGEST:
             return f"{what} has {len(text)} characters; expected at most {LONGEST}"
     return None
+
+
+def unsign(value: Document) -> None:
+    """Make the hrefs of an item such as outputs may keep: of its links, its assets and their ``alternate`` ones."""
+    for part in (*value.get("links", ()), *value["assets"].values()):
+        part["href"] = bare(str(part["href"]))
+        if isinstance(others := part.get("alternate"), dict):
+            part["alternate"] = {
+                key: {**other, "href": bare(str(other["href"]))}
+                if isinstance(other, dict) and "href" in other
+                else other
+                for key, other in others.items()
+            }
 
 
 def normalise(value: Document) -> list[str]:

@@ -30,6 +30,7 @@ from geoml.grid.plane import Block
 from geoml.grid.region import from_geometry
 from geoml.io.cards.map_card import MapCard
 from geoml.io.software import software
+from geoml.io.stac.item import unsign
 from geoml.io.stac.item_summary import ItemSummary
 from geoml.io.stac.times import rfc3339, span
 from geoml.io.stores.multihash import multihash
@@ -358,7 +359,7 @@ def write_catalog(
     """A static catalog of items; gives its ``catalog.json``. The collection is called as its folder, if not told else.
 
     Both have the field `MADE`, by which they are known as written here. Items of an earlier one that are in it no more
-    are removed. Of their links, items keep those of `KEPT`.
+    are removed. Of their links, items keep those of `KEPT`. No href has a signature.
     """
     before, about_all = _linked(folder), collection or folder.name
     above = {"href": "../collection.json", "type": "application/json"}
@@ -368,6 +369,7 @@ def write_catalog(
         value = item.to_dict(include_self_link=False, transform_hrefs=False)
         links = [{"rel": rel, **above} for rel in ("parent", "collection")]
         value |= {"collection": about_all, "links": links + [k for k in value["links"] if k["rel"] in KEPT]}
+        unsign(value)
         names.append(file_name(item.id))
         write_json(within(folder, f"items/{names[-1]}.json"), value)
         boxes.append(value["bbox"])

@@ -17,14 +17,13 @@ from stac_geoparquet.arrow import _api, parse_stac_items_to_arrow, stac_table_to
 
 from geoml.errors import DataError, GeomlError
 from geoml.io.stac.catalog import ORIGIN_KEY, Catalog
-from geoml.io.stac.item import Document
+from geoml.io.stac.item import Document, unsign
 from geoml.io.stac.query import Box
 from geoml.io.stac.rows import PROJ_GEOMETRY, UNREADABLE, from_row, to_rows
 from geoml.io.stac.rows import minimal_row as bare_row
 from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import atomic, check_regular
-from geoml.redacted import bare
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +221,7 @@ def _plain(item: pystac.Item | Document) -> Document:
         item = item.clone()
         item.links = [link for link in item.links if link.rel in LINKS]
         value = item.to_dict(include_self_link=True, transform_hrefs=False)
-    for thing in [*value["links"], *value["assets"].values()]:
-        thing["href"] = bare(str(thing["href"]))
+    unsign(value)
     return value
 
 

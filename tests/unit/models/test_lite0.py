@@ -12,7 +12,7 @@ from geoml.engine.importers import IMPORTERS
 from geoml.engine.packages import encoder
 from geoml.errors import InputError
 from geoml.models.lite0 import Lite0Encoder
-from geoml.nn.weights import efficientnet_lite0, first_convolution
+from geoml.nn.weights.transfer import efficientnet_lite0, first_convolution
 
 SIDE = 16
 

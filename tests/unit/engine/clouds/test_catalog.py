@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pystac
 import pytest
 import yaml
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from geoml.engine.clouds import catalog as written
+from geoml.engine.clouds.mask import Mask
 from geoml.engine.clouds.networks import network_of, package, stated_level
 from geoml.engine.clouds.recipe import CloudMaskRecipe
 from geoml.errors import InputError, MissingExtra
+from geoml.io.cards.map_card import ClassInfo
+from geoml.io.cog.write import CogInfo
 from geoml.io.stac.catalog import Catalog, MaskMeta, Profile, open_catalog
 
 HREFS = {
@@ -74,6 +81,72 @@ def test_an_item_from_elsewhere_gets_no_rights_by_being_written_here(
     assert catalog.root == tmp_path.resolve(), "masks, and no other file"
     assert catalog.profiles == REMOTE.profiles
     assert yaml.safe_load(path.read_text())["default_collection"] == "sat"
+
+
+def read(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "stac" / "items" / "one.json").read_text())
+    return found
+
+
+def test_no_signature_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = item()
+    other = {"alternate": {"s3": {"href": "https://data.example.org/red.tif?sig=SECRET", "title": "by S3"}}}
+    made.add_asset("red", pystac.Asset("https://data.example.org/red.tif?sig=SECRET", extra_fields=other))
+    made.add_link(pystac.Link("via", "https://user:SECRET@data.example.org/about?token=SECRET"))
+    written.write([made], {}, REMOTE, "sat", tmp_path)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and "SECRET" in p.read_text()]
+    red = read(tmp_path)["assets"]["red"]
+    assert red["href"] == "https://data.example.org/red.tif"
+    assert red["alternate"] == {"s3": {"href": "https://data.example.org/red.tif", "title": "by S3"}}
+    assert [k["href"] for k in read(tmp_path)["links"] if k["rel"] == "via"] == ["https://data.example.org/about"]
+    assert "the hrefs of item one are written without their queries" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def local(folder: Path, sign: str | None = None) -> Catalog:
+    profiles = {"sat": Profile(gsd=30, sign=sign)}
+    return Catalog("near", str(folder / "catalog.json"), "static", remote=False, root=folder, profiles=profiles)
+
+
+def test_a_file_outside_of_a_local_catalog_stays_out_of_reach(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = item()
+    made.set_self_href(str(tmp_path / "data" / "items" / "one.json"))
+    made.assets = {}
+    for key, href in {"inside": "../in.tif", "outside": "../../private/x.tif", "odd": "/vsicurl/x.tif"}.items():
+        made.add_asset(key, pystac.Asset(href))
+    out = tmp_path / "out"
+    written.write([made], {}, local(tmp_path / "data"), "sat", out)
+    assert {k: a["href"] for k, a in read(out)["assets"].items()} == {"inside": str(tmp_path / "data" / "in.tif")}
+    assert "item one: without the assets odd, outside, whose hrefs are not allowed" in caplog.text
+
+
+def test_no_tokens_are_asked_for_items_that_a_local_catalog_links_to(tmp_path: Path) -> None:
+    near = item("near")
+    near.set_self_href(str(tmp_path / "near.json"))
+    near.assets = {"red": pystac.Asset("https://account.blob.core.windows.net/box/red.tif")}
+    catalog = local(tmp_path, sign="https://sign.example.org/token")
+    for items, sign in (([near], "https://sign.example.org/token"), ([near, item()], None)):
+        path = written.write(items, {}, catalog, "sat", tmp_path / "out")
+        assert open_catalog(str(path)).profile("sat").sign == sign
+
+
+def test_the_mask_takes_the_place_of_an_earlier_one_and_of_no_other_asset(tmp_path: Path) -> None:
+    geobox = GeoBox((4, 5), Affine(30, 0, 600_000, 0, -30, 7_000_000), "EPSG:32621")
+    mask = Mask(CogInfo(tmp_path / "masks/one.tif", 10, "0" * 64, ()), geobox, (), 255, {})
+    classes = tuple(ClassInfo(value=k, name=n, color="#ffffff") for k, n in enumerate(("clear", "cloud")))
+    made = item()
+    made.add_asset("clouds", pystac.Asset("https://data.example.org/percent.tif"))
+    path = written.write([made], {"one": replace(mask, classes=classes)}, REMOTE, "sat", tmp_path)
+    found = read(tmp_path)["assets"]
+    assert found["clouds"]["href"] == "https://data.example.org/percent.tif"
+    assert found["clouds_2"]["href"] == "../../masks/one.tif"
+    rule = open_catalog(str(path)).profile("sat").mask
+    assert rule is not None
+    assert rule.asset == "clouds_2"
+
+    again = replace(REMOTE, profiles={"sat": Profile(mask=MaskMeta(asset="clouds", kind="values", bad=(1,)))})
+    written.write([made], {"one": replace(mask, classes=classes)}, again, "sat", tmp_path)
+    assert read(tmp_path)["assets"]["clouds"]["href"] == "../../masks/one.tif"
 
 
 @pytest.mark.parametrize("name", ["a/../../b", "..", "x" * 300, "a\nb", "näme 1.SAFE"])

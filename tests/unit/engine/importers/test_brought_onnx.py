@@ -154,6 +154,16 @@ def test_a_file_of_a_later_version_is_a_model_error_that_names_it(tmp_path: Path
         brought(path, tmp_path / "out", "land,water")
 
 
+def test_a_tensor_of_half_precision_that_is_cut_short_is_damaged(tmp_path: Path) -> None:
+    path = file(tmp_path / "net.onnx")
+    model = onnx.load_model(path)
+    model.graph.initializer[0].data_type = TensorProto.FLOAT16
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:7]
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"net\.onnx: damaged tensors"):
+        brought(path, tmp_path / "out", "land,water")
+
+
 def test_weights_of_half_precision_are_computed_in_single(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     weight, bias = (random.normal(0, 4, shape).astype(np.float16) for shape in ((2, 2, 3, 3), (2,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from geoml import pipeline, testing
 from geoml.engine.importers import ukis_csmask
-from geoml.engine.packages import package
+from geoml.engine.packages import cards, package
 from geoml.errors import InputError
+from geoml.io.cards.map_card import MapCard
 
 SAMPLES = Path(os.environ.get("GEOML_DATA", "../shared/data")) / "segmentation" / "cloud_ukis"
 real = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"needs {SAMPLES} (GEOML_DATA)")
@@ -35,6 +37,22 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_another_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not known; did you mean"):
         ukis_csmask.convert("6b", tmp_path)
+
+
+def test_no_card_is_left_by_what_was_killed_between_its_two_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def small(_path: Path, out: Path, *_: object, **__: object) -> MapCard:  # the networks take half a minute
+        return testing.threshold_model(out, ("red",), (0.5,))
+
+    monkeypatch.setattr(ukis_csmask, "onnx", SimpleNamespace(convert=small))
+    monkeypatch.setattr(ukis_csmask, "cards", SimpleNamespace(write=killed, CARD=cards.CARD))
+    with pytest.raises(KeyboardInterrupt):
+        ukis_csmask.convert("4b-l1c", tmp_path / "4b-l1c")
+    assert not (tmp_path / "4b-l1c").exists()
 
 
 def f1(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from geoml.engine.packages import cards, package, precision, weights
+from geoml.engine.packages import cards, package, weights
 from geoml.engine.packages.shrink import shrink
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stores import store
+from geoml.nn.weights import precision
+from geoml.nn.weights.transfer import start_from
 from tests.unit.engine.packages.tiny_water import CARD, network
 
 
@@ -62,6 +64,32 @@ def test_a_matrix_takes_half_or_a_quarter_of_its_bytes() -> None:
     assert {k: v.shape for k, v in precision.unpacked(eighth, "here").items()} == {k: v.shape for k, v in state.items()}
 
 
+def test_the_licence_stays_with_the_weights(tmp_path: Path) -> None:
+    shrink("presto", tmp_path / "small")
+    assert (tmp_path / "small" / "LICENCE.md").read_bytes() == (cards.find("presto") / "LICENCE.md").read_bytes()
+
+
+def test_weights_that_are_written_in_full_say_so(folder: Path, tmp_path: Path) -> None:
+    shrink(folder, tmp_path / "small")
+    small = package.load(tmp_path / "small")
+    assert small.card.stored == "float16"
+    assert package.save(small.module, small.card, tmp_path / "again").stored == "float32"
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_another_network_starts_from_the_rounded_weights(folder: Path, tmp_path: Path, int8: bool) -> None:
+    small = shrink(folder, tmp_path / "small", int8)
+    module = network()
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            tensor.zero_()
+    copied = start_from(module, tmp_path / "small" / small.weights)
+    assert set(copied) == set(module.state_dict())
+    truth = package.load(tmp_path / "small").module.state_dict()
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, truth[name]), name
+
+
 def test_a_scale_of_another_shape_is_refused(folder: Path, tmp_path: Path) -> None:
     shrink(folder, tmp_path / "small", True)
     tensors = load_file(tmp_path / "small" / "model.safetensors")
@@ -70,6 +98,8 @@ def test_a_scale_of_another_shape_is_refused(folder: Path, tmp_path: Path) -> No
     save_file(tensors, tmp_path / "small" / "model.safetensors")
     with pytest.raises(ModelError, match=r"scale is \(1, 7\); expected a number for each row"):
         weights.read_tensors((tmp_path / "small" / "model.safetensors").read_bytes(), tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match=r"scale is \(1, 7\); expected a number for each row"):
+        start_from(network(), tmp_path / "small" / "model.safetensors")
 
 
 def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:

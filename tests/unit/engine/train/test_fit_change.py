@@ -17,7 +17,7 @@ from geoml.engine.train.evaluate import check_fit, evaluate
 from geoml.engine.train.fit import build, fit
 from geoml.errors import InputError
 from geoml.nn.metrics import IGNORE
-from geoml.nn.weights import first_convolution
+from geoml.nn.weights.transfer import first_convolution
 
 CLASSES = [
     {"value": 0, "name": "unchanged", "color": "#d9d9d9"},

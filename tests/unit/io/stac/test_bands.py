@@ -351,3 +351,15 @@ def test_signing_retries_and_then_says_who_failed(
     with pytest.raises(DataError, match="without a token"):
         bands.sign(spec, fresh=True)
     settings.cache_clear()
+
+
+def test_a_mask_beside_the_only_raster_leaves_wavelengths_to_its_file() -> None:
+    item = make_item({"cube": {}, "clouds": {"bands": [{"name": "clouds", "data_type": "uint8"}]}})
+    profile = Profile(mask=MaskMeta(asset="clouds", kind="values", bad=(1,)))
+    (spec,) = select(item, ["660nm"], profile, SOMEWHERE)
+    assert (spec.asset, spec.spectral is not None) == ("cube", True)
+    with pytest.raises(InputError, match="not one band of 2 rasters says its wavelength"):
+        select(item, ["660nm"], Profile(), SOMEWHERE)
+    item = make_item({"cube": {}})
+    same = Profile(mask=MaskMeta(asset="cube", index=9, kind="values", bad=(1,)))
+    assert select(item, ["660nm"], same, SOMEWHERE)[0].asset == "cube", "a mask in the file itself"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geoml.errors import InputError, MissingExtra, ModelError
+from geoml.nn.weights.precision import unpacked
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """The one file that is unpickled (with weights_only): known to the byte, so not untrusted."""
@@ -23,29 +24,30 @@ def start_from(module: nn.Module, source: str | Path) -> list[str]:
     """Copy from a ``.safetensors`` file every tensor whose name and shape fit ``module``; the names that were copied.
 
     A convolution that differs in its input bands only is adapted (`adapt_bands`); a head for other classes stays as it
-    was initialised. Raises InputError if the file is missing or no safetensors, or nothing in it fits.
+    was initialised; matrices in 8 bits are multiplied by their scales. Raises InputError if the file is missing or no
+    safetensors, or nothing in it fits; ModelError for a damaged one.
     """
     path = Path(source)
     if path.suffix != ".safetensors" or not path.is_file():
         raise InputError(f"encoder_weights: {source}; expected imagenet, efficientnet-lite0 or a .safetensors file")
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError) as err:
+    except (SafetensorError, OSError, ValueError, LookupError) as err:  # also a dtype that torch lacks
         raise ModelError(f"{path}: damaged weights ({err})") from err
-    copied = copy_matching(module, tensors)
+    copied = copy_matching(module, unpacked(tensors, str(path)))
     if not copied:
         raise InputError(f"encoder_weights: no tensor of {path} fits this architecture")
     return copied
 
 
 def copy_matching(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Copy in place what fits by name and shape, first convolutions adapted; the names that were copied."""
+    """Copy in place what fits by name, shape and kind of number, first convolutions adapted; the names copied."""
     copied = []
     with torch.no_grad():
         for name, target in module.state_dict().items():
             weight = tensors.get(name)
-            if weight is None:
-                continue
+            if weight is None or weight.is_floating_point() != target.is_floating_point():
+                continue  # whole numbers of another library's quantisation are no weights
             if weight.ndim == 4 and weight.shape[1] != target.shape[1] and name == first_convolution(module):
                 weight = adapt_bands(weight, target.shape[1])
             if weight.shape == target.shape:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from geoml import models
 from geoml.errors import InputError, MissingExtra, ModelError
-from geoml.nn.weights import adapt_bands, copy_matching
+from geoml.nn.weights.transfer import adapt_bands, copy_matching
 
 UNET = {"encoder": "resnet18", "depth": 3, "decoder_channels": [16, 16, 8], "bands": 3, "classes": 2}
 LITE0 = {"encoder": "tu-tf_efficientnet_lite0", "encoder_weights": "efficientnet-lite0", "bands": 4, "classes": 2}
