@@ -75,9 +75,10 @@ def scenes_of(
     by their last change. Raises InputError, naming the option (``field`` is that of the files) and how many
     files, for what is not there, has no georeference or does not fit ``told``; TransientError for a server.
     """
-    if twice := [redact(p) for p, n in Counter(places).items() if n > 1]:
+    found = _files(places, field)
+    if twice := [redact(p) for p, n in Counter(found).items() if n > 1]:
         raise InputError(f"{field}: {listed(twice)} given twice; expected each file once")
-    files = joined(_opened(_files(places, field), field), field, skipped=skipped, nodata=told.nodata)
+    files = joined(_opened(found, field), field, skipped=skipped, nodata=told.nodata)
     alone = all(len(f.names) == 1 for f in files)
     count = len(told.bands)
     if alone and count > 1 and len(files) != count:

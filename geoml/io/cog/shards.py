@@ -28,7 +28,8 @@ from geoml.texts import listed
 OFF = 0.01
 """Pixels that a shard may lie away from where its name says; transforms are rounded."""
 
-_SHARD = re.compile(r"(.+)-(\d{10})-(\d{10})\.tiff?", re.IGNORECASE)
+_SHARD = re.compile(r"(.+)-(000\d{7})-(000\d{7})\.tiff?", re.IGNORECASE)
+"""No image has ten million rows; what is larger is something else, such as seconds since 1970."""
 
 
 @dataclass(frozen=True)

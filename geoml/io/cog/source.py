@@ -21,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from geoml.errors import DataError, GeomlError, TransientError, out_of_memory
 from geoml.io.cog import vrt_mosaic
 from geoml.io.cog.directories import Bytes
+from geoml.io.cog.limits import check_size
 from geoml.io.cog.vrt_mosaic import LocalPart, MosaicFile
 from geoml.io.georef import placement_of
 from geoml.io.stac.bands import BandSpec, sign
@@ -35,12 +36,6 @@ from geoml.settings import settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-MAX_BLOCK_BYTES = 128 * 2**20
-"""A file whose tiles decode to more is refused: a kilobyte on the wire could ask for gigabytes of memory."""
-
-TABLE_ENTRY = 16
-"""Bytes of memory for each tile: where it is and how long, 64 bits each."""
 
 MAX_BANDS = 4096
 
@@ -189,21 +184,10 @@ def _check(dataset: rasterio.DatasetReader, spec: BandSpec, placed: bool) -> Non
 
 
 def bounded(dataset: rasterio.DatasetReader, where: str) -> None:
-    """Raises DataError if one tile of a level, or the table that says where its tiles are, takes too much memory.
-
-    What a file declares costs nothing: a window of a continent is as cheap as one of a village.
-    """
-    height, width = dataset.block_shapes[0]
+    """Raises DataError if the level that is open takes too much memory; see `geoml.io.cog.limits.check_size`."""
     planes = dataset.count if str(dataset.profile.get("interleave", "")).lower() == "pixel" else 1
-    if (block := height * width * planes * np.dtype(dataset.dtypes[0]).itemsize) > MAX_BLOCK_BYTES:
-        raise DataError(f"{where}: one tile of it decodes to {block} bytes; at most {MAX_BLOCK_BYTES} are read")
-    tiles = -(-dataset.height // height) * -(-dataset.width // width) * dataset.count // planes
-    if (table := tiles * TABLE_ENTRY) > settings().max_table_bytes:
-        size = f"{dataset.width} x {dataset.height} x {dataset.count}"
-        raise DataError(
-            f"{where}: declares {size} in tiles of {width} x {height}; the table of where they are takes {table} bytes,"
-            " more than GEOML_MAX_TABLE_BYTES"
-        )
+    shape = dataset.count, dataset.height, dataset.width
+    check_size(where, shape, dataset.block_shapes[0], planes, np.dtype(dataset.dtypes[0]).itemsize)
 
 
 def label(spec: BandSpec) -> str:

@@ -22,6 +22,8 @@ from affine import Affine
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from geoml.errors import DataError, GeomlError
+from geoml.io.cog.directories import first_layout, has_mask
+from geoml.io.cog.limits import check_size
 from geoml.io.stores.ranges import Container, RemoteFile, check_head
 
 SUFFIX = ".vrt"
@@ -107,7 +109,8 @@ def parsed(text: bytes) -> VrtMosaic:
 
     Raises DataError for what is no plain mosaic: whole files of one layout of bands at their own resolution.
     """
-    if len(text) > MOST or b"\0" in text or b"<!" in text.replace(b"<!--", b""):  # so there are no entities
+    many = len(text) > MOST or text.count(b"<") > MOST // 32  # an element takes a hundred times what it is written in
+    if many or b"\0" in text or b"<!" in text.replace(b"<!--", b""):  # so there are no entities
         raise DataError(f"a VRT of {len(text)} bytes, or with declarations; expected at most {MOST} bytes of plain XML")
     try:
         return _mosaic(ElementTree.fromstring(text))
@@ -228,6 +231,67 @@ class LocalPart:
         return [self.read(start, stop - start) for start, stop in ranges]
 
 
+class _CheckedPart:
+    """A part whose header is checked before GDAL has a byte of it: what a VRT says of its parts proves nothing."""
+
+    def __init__(self, file: RemoteFile | LocalPart, part: MosaicPart, bands: Sequence[MosaicBand]) -> None:
+        self.file, self._part, self._bands = file, part, bands
+        self._fits = False
+
+    @property
+    def failure(self) -> GeomlError | None:
+        """The first failure of the file."""
+        return self.file.failure
+
+    @failure.setter
+    def failure(self, found: GeomlError | None) -> None:
+        self.file.failure = found
+
+    def check(self) -> None:
+        """Raises DataError for a header that takes too much memory, or is not that of the mosaic."""
+        self.file.check()
+        if self._fits:
+            return
+        try:
+            self._check_header()
+        except DataError as err:
+            self.failure = err
+            raise
+        self._fits = True
+
+    def _check_header(self) -> None:
+        found, name = first_layout(self.file.read), self.label
+        if found is None:
+            raise DataError(f"{name}: its header cannot be read")
+        check_size(name, found.shape, found.tile, found.planes, found.itemsize)
+        size, dtypes = (self._part.height, self._part.width), {b.dtype for b in self._bands}
+        if found.shape[1:] != size or found.shape[0] < len(self._bands) or dtypes != {found.dtype}:
+            count, height, width = found.shape
+            raise DataError(
+                f"{name}: {count} bands of {height} x {width} {found.dtype or 'values of an unknown kind'}; its VRT"
+                f" says {len(self._bands)} of {size[0]} x {size[1]} {', '.join(sorted(dtypes))}"
+            )
+        if has_mask(self.file.read):
+            raise DataError(f"{name}: has a mask, which a mosaic would not respect")
+
+    @property
+    def label(self) -> str:
+        """How errors name the file."""
+        return self.file.label
+
+    @property
+    def size(self) -> int:
+        return self.file.size
+
+    def read(self, start: int, count: int) -> bytes:
+        """As of the file."""
+        return self.file.read(start, count)
+
+    def read_all(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """As of the file."""
+        return self.file.read_all(ranges)
+
+
 class _Text:
     """The VRT that GDAL reads."""
 
@@ -256,7 +320,7 @@ class MosaicFile:
     def __init__(self, place: str, text: Callable[[], bytes], part: Callable[[str], RemoteFile | LocalPart]) -> None:
         self.name = f"geoml-{next(_numbers)}{SUFFIX}"
         self._place, self._text, self._part = place, text, part
-        self._files: dict[str, RemoteFile | LocalPart] = {}
+        self._files: dict[str, _CheckedPart] = {}
         self._failure: GeomlError | None = None
 
     def check(self) -> None:
@@ -265,7 +329,8 @@ class MosaicFile:
             mosaic = parsed(self._text())
             names = [f"part-{k}.tif" for k in range(len(mosaic.parts))]
             hrefs = [located(part.href, self._place) for part in mosaic.parts]
-            self._files = {name: self._part(href) for name, href in zip(names, hrefs, strict=True)}
+            asked = zip(names, hrefs, mosaic.parts, strict=True)
+            self._files = {name: _CheckedPart(self._part(href), part, mosaic.bands) for name, href, part in asked}
         except GeomlError as err:
             self._failure = err
             raise
@@ -279,14 +344,14 @@ class MosaicFile:
     @property
     def opener(self) -> MultiByteRangeResourceContainer:
         """What `rasterio.open` takes as ``opener``, with ``name`` as its path."""
-        files: Mapping[str, RemoteFile | LocalPart | _Text] = {self.name: _Text(self._content), **self._files}
+        files: Mapping[str, _CheckedPart | _Text] = {self.name: _Text(self._content), **self._files}
         return Container(files)
 
     def forget(self) -> None:
         """Request everything anew."""
-        for file in self._files.values():
-            if isinstance(file, RemoteFile):
-                file.forget()
+        for part in self._files.values():
+            if isinstance(part.file, RemoteFile):
+                part.file.forget()
 
     def read(self, start: int, count: int) -> bytes:
         """No bytes: a mosaic has no directories of a TIFF."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geoml.errors import DataError, MissingExtra
-from geoml.io.cog.source import MAX_BLOCK_BYTES
+from geoml.io.cog.limits import MAX_BLOCK_BYTES
 from geoml.io.cubes.classic import SINGLE
 
 MAX_OBJECTS = 100_000

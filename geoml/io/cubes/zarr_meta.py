@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from geoml.errors import DataError
-from geoml.io.cog.source import MAX_BLOCK_BYTES
+from geoml.io.cog.limits import MAX_BLOCK_BYTES
 from geoml.io.stores.store import read_small
 
 MAX_STEPS = 10_000_000

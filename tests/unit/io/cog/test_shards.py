@@ -72,6 +72,14 @@ def test_all_shards_of_an_export_are_one_scene_and_another_file_is_its_own(tmp_p
     assert '<SourceFilename relativeToVRT="1" shared="0">../s2_20240601-0000000032-0000000064.tif' in text
 
 
+def test_numbers_of_another_kind_make_no_shard_and_a_file_counts_once(tmp_path: Path) -> None:
+    lone = shard(tmp_path / "frame_20240601-1717236000-1717239600.tif", DATA, 0, 0)
+    (scene,) = scenes_of([str(lone)], TOLD)
+    assert scene.files[0].href == str(lone)
+    with pytest.raises(InputError, match=r"frame_20240601.*given twice"):
+        scenes_of([str(tmp_path), str(lone)], TOLD)
+
+
 def test_an_export_may_begin_with_any_shard_and_have_degrees_and_floats(tmp_path: Path) -> None:
     data = (DATA / 7).astype(np.float64)
     res = 8.983152841195215e-05

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from rasterio.vrt import WarpedVRT
 
 from geoml import testing
 from geoml.errors import DataError, GeomlError, InputError
-from geoml.io.cog import vrt_mosaic
+from geoml.io.cog import limits, vrt_mosaic
+from geoml.io.cog.directories import first_layout
 from geoml.io.cog.read import header, read
 from geoml.io.cog.vrt_mosaic import MosaicBand, MosaicPart, VrtMosaic
 from geoml.io.stac.bands import BandSpec
@@ -163,6 +165,47 @@ def test_a_vrt_can_name_no_more_than_an_item_can(parts: Path) -> None:
         with pytest.raises((DataError, InputError), match=says) as found:
             read(specs(inside / "m.vrt", root=str(inside), item=f"i{k}"), BOX)
         assert "item i" in str(found.value)
+
+
+def swapped(parts: Path) -> Iterator[tuple[Callable[[Path], object], str]]:
+    """Other files in the place of the first part, and what is said of them."""
+    data = DATA[:, :32, :64]
+    yield lambda path: written(path, data[:, :, :32], GRID), "2 bands of 32 x 32 uint16; its VRT says 2 of 32 x 64"
+    yield lambda path: written(path, data[:1], GRID), "1 bands of 32 x 64 uint16"
+    yield lambda path: written(path, data.astype(np.int16), GRID), "32 x 64 int16; its VRT says 2 of 32 x 64 uint16"
+    yield lambda path: written(path, data.astype(np.complex64), GRID), "values of an unknown kind"
+    yield lambda path: written(path, data, GRID, tiled=True, blockxsize=256, blockysize=256), "one tile of it decodes"
+    yield masked, "has a mask, which a mosaic would not respect"
+
+
+def masked(path: Path) -> None:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        written(path, DATA[:, :32, :64], GRID)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(np.ones((32, 64), np.uint8) * 255)
+
+
+def test_a_part_that_is_another_file_than_its_vrt_says_is_refused(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_BLOCK_BYTES", 100_000)
+    for k, (write, says) in enumerate(swapped(parts)):
+        (parts / "p00.tif").unlink()
+        write(parts / "p00.tif")
+        with pytest.raises(DataError, match=rf"item i{k}, .*p00\.tif: .*{says}"):
+            read(specs(parts / "m.vrt", item=f"i{k}"), BOX)
+
+
+@pytest.mark.parametrize("options", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 32}, {"interleave": "band"}])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+@pytest.mark.parametrize("big", ["NO", "YES"])
+def test_the_layout_is_what_gdal_says(tmp_path: Path, options: dict[str, Any], dtype: str, big: str) -> None:
+    written(tmp_path / "a.tif", DATA.astype(dtype), GRID, BIGTIFF=big, **options)
+    content = (tmp_path / "a.tif").read_bytes()
+    found = first_layout(lambda start, count: content[start : start + count])
+    assert found is not None
+    with rasterio.open(tmp_path / "a.tif") as file:
+        planes = file.count if file.profile["interleave"] == "pixel" else 1
+        assert (found.shape, found.tile) == ((file.count, *file.shape), file.block_shapes[0])
+        assert (found.dtype, found.itemsize, found.planes) == (file.dtypes[0], np.dtype(dtype).itemsize, planes)
 
 
 @pytest.mark.parametrize("remote", [True, False])
