@@ -106,8 +106,8 @@ def learn(name: str, module: nn.Module, x: Tensor, target: Tensor, steps: int, c
     loss = loss_of(name, module, classes)
     own = isinstance(module, OwnLoss)
     for step in range(steps):
-        if own:  # at a constant rate the boxes jump about to the end
-            optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
+        if own:  # at a constant rate to the end the boxes jump about
+            optimiser.param_groups[0]["lr"] = rate * min(1.0, 2.5 * (1 - step / steps))
         optimiser.zero_grad()
         loss(module(x), target).backward()
         optimiser.step()
