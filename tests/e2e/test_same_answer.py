@@ -23,8 +23,8 @@ BANDS = ("red", "nir")
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 260), seed=5, cell=12), bands=BANDS)
 LATER = replace(SCENE, id="later", data=testing.smooth((2, 200, 260), seed=6, cell=12), datetime="2025-06-01T12:00:00Z")
 
-SEGMENTATION = "c874304ebadf69fc34c00fb2a5daec6a42515f2b61d88d0dd25222f1175f89b1"
-CHANGE = "ed58264989eefd891de03ba9b55171c785a3ddc27774e8cc298faa916b5f4d4f"
+SEGMENTATION = "87615086929147e013daf9cd5683a3b1a0fa81a73f9dd108d9792ae0fa9bc8d3"
+CHANGE = "76cb8d5e42f8615352d360fddde5b61d49945e5db5efb4e15fa2b8b65c81e3e8"
 
 
 PASSING = (
