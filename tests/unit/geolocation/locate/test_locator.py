@@ -21,6 +21,7 @@ from geoml.geolocation.training import head as fit_locator
 from geoml.geolocation.training.recipe import Calibration, GeoRecipe, HeadTraining
 from geoml.geolocation.training.world_sets import FeatureSet
 from geoml.grid import sphere
+from geoml.nn.weights import precision
 
 TOWNS = np.array([[179.5, 10.0], [-60.0, -20.0], [20.0, 88.0], [100.0, 40.0]])
 
@@ -241,7 +242,8 @@ def test_a_recipe_never_trains_on_the_month_that_tests():
 
 def test_a_gallery_in_eight_bits_finds_the_same_neighbours():
     rows = torch.nn.functional.normalize(torch.randn(200, 64, generator=torch.Generator().manual_seed(0)), dim=1)
-    codes, scale = locator._packed(rows)
-    again = locator._unpacked({"gallery": codes, "gallery.scale": scale, "other": rows})
+    kept = precision.stored({"gallery": rows, "other": rows[0]}, half=True, int8=False, packed="gallery")
+    assert kept["gallery"].dtype == torch.int8
+    again = precision.unpacked(kept, "weights")
     assert set(again) == {"gallery", "other"}
     assert (again["gallery"] @ rows.T - rows @ rows.T).abs().max() < 0.01
