@@ -189,7 +189,7 @@ def test_two_processes_write_what_one_writes_though_one_is_killed(
     assert seen.keys() == items(tmp_path / "two")
     assert min(seen.values()) >= 64 * 64
     told = json.loads((tmp_path / "two" / "run.json").read_text())
-    assert told["seconds"].keys() == {"read", "model", "write", "publish", "collect"}
+    assert told["seconds"].keys() == {"read", "model", "write", "publish", "collect", "map"}
     assert told["bytes"].keys() == {"read", "write", "features"}
 
 

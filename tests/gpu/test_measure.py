@@ -34,6 +34,6 @@ def test_every_step_runs_on_the_cpu(tmp_path: Path) -> None:
     assert min(found["end to end"].values()) > 0
     assert found["back ends"]["torch"] > 0
     assert found["latency"]["alone"]["model"]["p99"] > 0
-    assert "no figures of a GPU" in done.stdout
+    assert "not figures of a GPU" in done.stdout
     for line in ("| bare model, compiled |", "| end to end to the bare model, both compiled |", "| back end torch |"):
         assert line in done.stdout
