@@ -1,4 +1,4 @@
-"""A run of hundreds of tiny blocks over many items: one worker, two processes and Dask end with the same bytes."""
+"""A run of a hundred tiny blocks over many items: one worker, two processes and Dask end with the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import Result
 from geoml import testing
 from tests.benchmarks import growth_workers
 
-ITEMS, ROWS, COLUMNS = 1_000, 8, 25
+ITEMS, ROWS, COLUMNS = 600, 8, 13
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*is already in use:UserWarning:distributed")]
 
