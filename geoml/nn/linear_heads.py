@@ -145,7 +145,7 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "logistic": (0.15, 0.015, 0.0015, 0.00015),
     "kernel": (0.0004, 0.000004),
 }
-"""What cross-validation chooses from, the first unless another is clearly better."""
+"""What cross-validation chooses from, the most shrunk first."""
 
 
 def _indicators(y: Index, classes: int) -> Floats:

@@ -26,6 +26,9 @@ CHOICE = 1000
 CHANCE = 0.2
 """How likely it may be that the best head is ahead of the first by chance. With few labels it often is, and to take it
 costs more than it brings (tests/benchmarks/fewlabels.py)."""
+CLOSE = 0.03
+"""Macro F1 that a head may lose by being shrunk more: ground in no fold is less like that in the folds than these are
+like each other, and to take the best strength lost up to 0.02 there (tests/benchmarks/fewlabels.py)."""
 TREES = 100
 TREE_NAME = "random forest"
 FOREST, COMMONEST = f"bands, {TREE_NAME}", "commonest class"
@@ -223,15 +226,9 @@ def surely_ahead(ahead: Floats, repeats: int, tried: int) -> bool:
     return bool(ahead.mean() > max(error * t.ppf(1 - CHANCE / tried, len(ahead) - 1), 1e-9))
 
 
-def one_error_ahead(ahead: Floats, repeats: int) -> bool:
-    """Whether (n,) differences on held-out folds are above one standard error of a cross-validation that is not
-    repeated, as in the rule of Breiman et al. 1984 for how simple a model may be."""
-    return bool(ahead.mean() > ahead.std(ddof=1) / np.sqrt(len(ahead) / repeats))
-
-
 def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple: bool = True) -> Choice:
-    """By macro F1 over repeated cross-validation: each head at the largest strength that is within one standard error
-    of its best, and the first of them unless the best is surely ahead.
+    """By macro F1 over repeated cross-validation: each head at the largest strength that is `CLOSE` to its best, and
+    the first of them unless another is surely ahead.
 
     Forests and the most common class are never chosen and stand in the table (``simple``).
     """
@@ -254,19 +251,16 @@ def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple:
         return out
 
     scores = {c: worth(c.logits, c) for c in tried}
+    mean = {c: float(np.mean(v)) for c, v in scores.items()}
 
-    def top(among: Sequence[HeadCandidate]) -> HeadCandidate:
-        return max(among, key=lambda c: float(np.mean(scores[c])))
+    def shrunk(name: str) -> HeadCandidate:
+        strengths = [c for c in tried if c.name == name]
+        return next(c for c in strengths if mean[c] >= max(mean[s] for s in strengths) - CLOSE)
 
-    def shrunk(strengths: list[HeadCandidate]) -> HeadCandidate:
-        best = top(strengths)
-        return next(c for c in strengths if c is best or not one_error_ahead(by_fold[best] - by_fold[c], REPEATS))
-
-    names = dict.fromkeys(c.name for c in tried)
-    heads_of = [shrunk([c for c in tried if c.name == name]) for name in names]
+    heads_of = [shrunk(name) for name in dict.fromkeys(c.name for c in tried)]
 
     def best(among: Sequence[HeadCandidate]) -> HeadCandidate:
-        first, ahead = among[0], top(among)
+        first, ahead = among[0], max(among, key=mean.__getitem__)
         return ahead if surely_ahead(by_fold[ahead] - by_fold[first], REPEATS, len(among)) else first
 
     chosen = best(heads_of)

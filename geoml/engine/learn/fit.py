@@ -340,7 +340,7 @@ def _card(
     base = {"class": names[common], "overall_accuracy": float((given.y == common).mean()), "miou": None}
     base["miou"] = float((given.y == common).mean() / len(names))
     scores |= {
-        "split": "held-out labels", "support": support, "scenes": len(place), "baseline": base, "learnt": learnt,
+        "split": "held-out labels", "support": support, "baseline": base, "learnt": learnt,
     }  # fmt: skip
     made = {"limit": worth.limit, "level": r.sets, "references": True, "other": other}
     told = {"recipe": r.model_dump(mode="json"), "recipe_hash": r.hash, "labels": len(place), "left_out": left}
