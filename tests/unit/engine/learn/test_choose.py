@@ -94,7 +94,7 @@ def test_why_the_highest_row_is_not_used() -> None:
         return choose.Choice(first, None, {"bands, logistic": [0.6], **{f"bands, {n}": m for n, m in rows.items()}}).why
 
     assert why(ridge=0.5, random_forest=0.6) == ""
-    chance = "bands, ridge is not ahead of bands, logistic by more than chance may be"
+    chance = "bands, ridge is ahead of bands, logistic by no more than chance could explain"
     assert why(ridge=0.7, random_forest=0.65) == f"Why the highest row is not used: {chance}."
     forest = "bands, random forest is for comparison only"
     assert why(ridge=0.5, random_forest=0.65) == f"Why the highest row is not used: {forest}."
