@@ -228,6 +228,16 @@ def test_the_page_says_how_far_it_can_be_trusted(by_encoder: tuple[Path, str]) -
         assert row["name"] in page
         assert f"{row['mean']:.3f}" in page
     assert card.made["other"] in page
+    assert "nor any label in the same 200 m square" in page
+    assert "No map of disagreement" not in page
+    known = f"{card.scores['learnt']['places']} labels, each scored by a model that had not seen it (cross-validation)"
+    assert known in page
+    assert "not seen in training" not in page
+
+
+def test_the_page_says_why_there_is_no_map_of_disagreement(by_bands: tuple[Path, str]) -> None:
+    page = (by_bands[0] / "report.html").read_text()
+    assert "No map of disagreement: the model is on bands alone" in page
 
 
 @pytest.mark.parametrize("run", ["by_bands", "by_encoder"])
