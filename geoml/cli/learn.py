@@ -31,8 +31,8 @@ def learn(
     """Map land cover from few labels: a package, a map of the region, and a page on how far it can be trusted.
 
     Example:
-    geoml learn labels.gpkg --field class -c earth-search -C sentinel-2-l2a \\
-      -r area.geojson -t 2024 -o learnt
+    geoml learn labels.gpkg --field class -c earth-search -C sentinel-2-l1c \\
+      -r area.geojson -t 2024-04 -t 2024-06 -t 2024-08 -t 2024-10 -o learnt
     """
     learn_and_map(recipe, out)
     if places:

@@ -15,6 +15,8 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from geoml.errors import InputError, NothingFound
 from geoml.grid.region import polygonal
@@ -202,18 +204,31 @@ def within(file: LabelFile, region: shapely.MultiPolygon) -> LabelFile:
 
 
 def ground(file: LabelFile, side: float) -> NDArray[np.int64]:
-    """(place,) number of what must stay together: labels whose middle lies in one square of ``side`` metres.
+    """(place,) number of what must stay together: labels that touch one square of ``side`` metres, and so on from
+    label to label.
 
     0 takes every place by itself.
     """
+    count = len(file.frame)
     if side == 0:
-        return np.arange(len(file.frame))
+        return np.arange(count)
     crs = file.frame.estimate_utm_crs()
-    middle = shapely.centroid(file.frame.geometry.to_crs(crs).to_numpy())
-    cells = np.floor(shapely.get_coordinates(middle) / side).astype(np.int64)
-    _, number = np.unique(cells, axis=0, return_inverse=True)
-    found: NDArray[np.int64] = number.ravel().astype(np.int64)
-    return found
+    shapes = shapely.transform(file.frame.geometry.to_crs(crs).to_numpy(), lambda c: c / side)
+    low, high = np.floor(shapely.bounds(shapes)[:, [1, 3]]).astype(np.int64).T
+    rows = [np.arange(a, b + 1) for a, b in zip(low, high, strict=True)]
+    of, row = np.repeat(np.arange(count), high - low + 1), np.concatenate(rows)
+    west, _, east, _ = shapely.total_bounds(shapes)
+    strips = shapely.intersection(shapes[of], shapely.box(west - 1, row, east + 1, row + 1))
+    pieces, strip = shapely.get_parts(strips, return_index=True)
+    there = ~shapely.is_empty(pieces)  # between two parts of a label
+    pieces, strip = pieces[there], strip[there]
+    # a piece that is connected touches all squares of its row from its west to its east
+    first, last = np.floor(shapely.bounds(pieces)[:, [0, 2]]).T + (row[strip] * (np.ceil(east - west) + 2))
+    order = np.argsort(first, kind="stable")
+    new = np.r_[True, first[order][1:] > np.maximum.accumulate(last[order])[:-1]]
+    links = np.ones(len(order)), (of[strip][order], count + np.cumsum(new) - 1)
+    found: NDArray[np.int64] = connected_components(coo_array(links, shape=[count + int(new.sum())] * 2))[1][:count]
+    return found.astype(np.int64)
 
 
 def check_ground(file: LabelFile, number: NDArray[np.int64], column: str) -> None:
@@ -233,6 +248,7 @@ def check_ground(file: LabelFile, number: NDArray[np.int64], column: str) -> Non
         )
     if shared:
         raise InputError(
-            f"field: {len(shared)} of {len(file.classes)} classes of {column!r} lie in one square of ground each"
-            f" ({listed(shared)}), so that none can be held out; expected places further apart, or a smaller --ground"
+            f"field: {len(shared)} of {len(file.classes)} classes of {column!r} lie on one piece of ground each"
+            f" ({listed(shared)}; labels that touch one square of --ground are one piece), so that none can be held"
+            " out; expected places further apart, or a smaller --ground"
         )

@@ -73,6 +73,7 @@ class _View:
     places: int
     kind: str
     folds: int
+    ground: float
     draws: int
     rows: list[dict[str, Any]] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
@@ -129,7 +130,7 @@ class LandCoverReport(ClassReport):
         return super().section(scores) + self._html("section", self._learnt(learnt))
 
     def _learnt(self, learnt: Mapping[str, Any]) -> _View:
-        view = _View(learnt["places"], learnt["kind"], learnt["folds"], 0)
+        view = _View(learnt["places"], learnt["kind"], learnt["folds"], learnt["ground"], 0)
         view.rows = sorted(
             ({**row, "chosen": row["name"] == learnt["chosen"]} for row in learnt["rows"]),
             key=lambda r: -r["mean"],
@@ -155,6 +156,10 @@ class LandCoverReport(ClassReport):
         view.said += [f"{b.title}: {self._said(k)}." for k, b in self.beside.items()]
         if other := self.card.made.get("other"):
             view.said.append(f"The other model is {other}.")
+        else:
+            view.said.append(
+                "No map of disagreement: the model is on bands alone, and there is no other kind of features."
+            )
         view.said += [str(line) for line in learnt.get("said", ())]
         return view
 

@@ -4,9 +4,10 @@ Sentinel-2 L1C of eo-learn's test patch, four clear dates, four classes. Trainin
 square of 200 m, test pixels are all of the others, 20 m inside their edges; draws are the same for every row. Features
 are scaled by the whole patch without labels. Prints macro F1 and its deviation over draws, what prediction sets and the
 area of applicability say on the other squares and on foreign ground, what the next labels bring beside random ones,
-and how fast an embedding is beside its bare encoder (CPU time, interleaved, one thread).
+how fast an embedding is beside its bare encoder (CPU time, interleaved, one thread), and what is learnt from some
+polygons of the bundled scene, which has three bands, scored on the others.
 
-    python tests/benchmarks/fewlabels.py [--presto PACKAGE] [--fold even] [--only curve|trust|next|speed]
+    python tests/benchmarks/fewlabels.py [--presto PACKAGE] [--fold even] [--only curve|trust|next|speed|polygons]
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +26,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoml.cli.demos.learn import make_recipe
 from geoml.cube.series import Series
 from geoml.engine.inference.embed import PixelEmbedder
+from geoml.engine.learn import fit
 from geoml.engine.learn.choose import HeadCandidate, Learnt, Standard, candidates, choose, forest, judged, macro_f1
+from geoml.engine.learn.gather import FeatureReader
 from geoml.engine.learn.next_places import CERTAIN, spread
 from geoml.engine.learn.recipe import HEADS
-from geoml.engine.packages import encoder
+from geoml.engine.packages import encoder, package
+from geoml.engine.run.plan import make_plan
 from geoml.grid.lonlat import lonlat
 from geoml.grid.plane import Plane, Window
 from geoml.models.presto import PrestoEncoder
@@ -216,6 +222,33 @@ def lakes(embedder: PixelEmbedder, bands: tuple[str, ...]) -> dict[str, Floats]:
     return {"embedding": vectors, "bands": looks.reshape(len(looks), -1)}
 
 
+def polygons(draws: int) -> None:
+    """Macro F1 on the polygons of the bundled scene that were not drawn, by how many of each class were."""
+    ready = fit.prepare(make_recipe())
+    with tempfile.TemporaryDirectory() as folder:
+        package.save(fit._network(ready.card, None), ready.card, folder)
+        plan, items = make_plan(fit._map_recipe(ready, folder, ready.query))
+        given, _, _ = fit._learnt(
+            ready, *fit._features(ready, FeatureReader(plan, items, None, None), items, Path(folder))
+        )
+    place, label, _ = given.by_place
+    names = ready.labels.classes
+    for counts in ([6, 2, 6, 6], [5, 5, 5, 5]):
+        found: dict[str, list[float]] = {}
+        for seed in range(draws):
+            random = np.random.default_rng(seed)
+            drawn = np.concatenate([random.permutation(place[label == k])[:n] for k, n in enumerate(counts)])
+            mine = np.isin(given.place, drawn)
+            some, asked = given.take(np.flatnonzero(mine)), given.take(np.flatnonzero(~mine))
+            chosen = choose(some, HEADS, 5, 0, simple=False).chosen
+            rows = {"learn": chosen.logits(some, asked).argmax(1), "forest": forest(("bands",), seed)(some, asked)}
+            rows |= {c.name: c.logits(some, asked).argmax(1) for c in (HeadCandidate(("bands",), "prototype", 0.0),)}
+            for name, said in rows.items():
+                found.setdefault(name, []).append(macro_f1(asked.y, said, len(names)))
+        told = ", ".join(f"{name} {np.mean(v):.3f} ({np.std(v):.3f})" for name, v in found.items())
+        print(f"{', '.join(f'{n} {name}' for n, name in zip(counts, names, strict=True))}: {told}")
+
+
 def speed(embedder: PixelEmbedder, given: Series) -> None:
     """Pixels in a second of CPU time, embedded and by the bare encoder in batches of the same size."""
     module = embedder.module
@@ -247,9 +280,13 @@ def main() -> None:
     parser.add_argument("--presto", default="presto")
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--fold", choices=FOLDS, default="both", help="squares that labels come from")
-    parser.add_argument("--only", choices=("curve", "trust", "next", "speed"))
+    parser.add_argument("--only", choices=("curve", "trust", "next", "speed", "polygons"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    if asked.only in (None, "polygons"):
+        polygons(min(asked.draws, 10))
+    if asked.only == "polygons":
+        return
     truth = np.load(PATCH / "TestEOPatch" / "mask_timeless" / "LULC.npy")[..., 0].astype(np.int64)
     made = PixelEmbedder(encoder.load(asked.presto))
     bands = tuple(b.name for b in made.card.bands)

@@ -228,6 +228,16 @@ def test_the_page_says_how_far_it_can_be_trusted(by_encoder: tuple[Path, str]) -
         assert row["name"] in page
         assert f"{row['mean']:.3f}" in page
     assert card.made["other"] in page
+    assert "nor any label in the same 200 m square" in page
+    assert "No map of disagreement" not in page
+    known = f"{card.scores['learnt']['places']} labels, each scored by a model that had not seen it (cross-validation)"
+    assert known in page
+    assert "not seen in training" not in page
+
+
+def test_the_page_says_why_there_is_no_map_of_disagreement(by_bands: tuple[Path, str]) -> None:
+    page = (by_bands[0] / "report.html").read_text()
+    assert "No map of disagreement: the model is on bands alone" in page
 
 
 @pytest.mark.parametrize("run", ["by_bands", "by_encoder"])
@@ -317,7 +327,7 @@ SPREAD = [(105.0, 105.0), (905.0, 105.0), (105.0, 905.0), (905.0, 905.0)]
     ("frame", "code", "says"),
     [
         (two(list("aab"), SPREAD[:3]), 2, "field: 1 of 2 classes of 'crop' have fewer than two points"),
-        (two(list("aabb"), [*SPREAD[:2], (605, 605), (606, 606)]), 2, "lie in one square of ground each"),
+        (two(list("aabb"), [*SPREAD[:2], (605, 605), (606, 606)]), 2, "lie on one piece of ground each"),
         (two(list("aabb"), [(x + 90_000, y) for x, y in SPREAD]), 3, "labels: none of 4 places lie in the region"),
         (two(list("abab"), [(1305, 205), (1305, 255), (1255, 205), (1255, 425)]).iloc[:0], 2, "field: 'crop' is empty"),
         (two(list("aabb"), [*SPREAD[:3], (106, 106)]), 2, "field: 1 pixels are labelled as two classes of 'crop'"),
@@ -348,7 +358,7 @@ def test_labels_that_cannot_be_learnt_from(
         (["--model", "bands"], 2, "bands, gsd: a model of bands alone needs both"),
         (["--model", "preso"], 2, "preso"),
         (["--sets", "1"], 2, "sets"),
-        (["--ground", "5000"], 2, "lie in one square of ground each"),
+        (["--ground", "5000"], 2, "lie on one piece of ground each"),
     ],
 )
 def test_a_wrong_question(

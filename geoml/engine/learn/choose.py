@@ -24,8 +24,11 @@ LABELS = (1, 5, 20)
 CHOICE = 1000
 """Pixels that the choice is made on, about, where there are more; the head is fitted on all."""
 CHANCE = 0.2
-"""How likely it may be that the best of all candidates is ahead of the first by chance. With few labels it often is,
-and to take it costs more than it brings (tests/benchmarks/fewlabels.py)."""
+"""How likely it may be that the best head is ahead of the first by chance. With few labels it often is, and to take it
+costs more than it brings (tests/benchmarks/fewlabels.py)."""
+CLOSE = 0.04
+"""Macro F1 that a head may lose by being shrunk more: ground in no fold is less like that in the folds than these are
+like each other, and to take the best strength lost up to 0.02 there (tests/benchmarks/fewlabels.py)."""
 TREES = 100
 TREE_NAME = "random forest"
 FOREST, COMMONEST = f"bands, {TREE_NAME}", "commonest class"
@@ -184,7 +187,7 @@ def commonest(given: Learnt, asked: Learnt) -> Index:
 
 
 def candidates(parts: Sequence[str], heads: Sequence[str]) -> list[HeadCandidate]:
-    """All that is tried; the first is taken unless another is clearly better."""
+    """All that is tried: heads and features in the order of preference, the strongest of each first."""
     sets = [("embedding", "bands"), ("embedding",), ("bands",)] if "embedding" in parts else [("bands",)]
     return [HeadCandidate(p, h, s) for p in sets for h in heads for s in STRENGTHS[h]]
 
@@ -198,12 +201,23 @@ class Choice:
     other: HeadCandidate | None
     rows: Mapping[str, Sequence[float]]
 
+    @property
+    def why(self) -> str:
+        """Why the row that is used is not the highest of the table; empty if it is."""
+        used = self.chosen.name
+        mean = {name: float(np.mean(v)) for name, v in self.rows.items()}
+        top = max(mean, key=lambda name: (mean[name], name == used))
+        head = max((n for n in mean if n.split(", ")[-1] in HEADS), key=lambda name: (mean[name], name == used))
+        said = [f"{head} is ahead of {used} by no more than chance could explain"] if head != used else []
+        said += [f"{top} is for comparison only"] if top != head else []
+        return f"Why the highest row is not used: {'; '.join(said)}." if said else ""
+
 
 def surely_ahead(ahead: Floats, repeats: int, tried: int) -> bool:
     """Whether (n,) differences on held-out folds of repeated cross-validation are above 0 by more than chance.
 
     The corrected resampled t-test of Nadeau and Bengio 2003, https://doi.org/10.1023/A:1024068626366, which knows that
-    folds share what they learn from, at `CHANCE` over the number of candidates that were ``tried`` (Bonferroni).
+    folds share what they learn from, at `CHANCE` over the number of heads that were ``tried`` (Bonferroni).
     """
     from scipy.stats import t
 
@@ -213,7 +227,8 @@ def surely_ahead(ahead: Floats, repeats: int, tried: int) -> bool:
 
 
 def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple: bool = True) -> Choice:
-    """By macro F1 over repeated cross-validation.
+    """By macro F1 over repeated cross-validation: each head at the largest strength that is `CLOSE` to its best, and
+    the first of them unless another is surely ahead.
 
     Forests and the most common class are never chosen and stand in the table (``simple``).
     """
@@ -236,18 +251,21 @@ def choose(given: Learnt, heads: Sequence[str], most: int, seed: int, *, simple:
         return out
 
     scores = {c: worth(c.logits, c) for c in tried}
+    mean = {c: float(np.mean(v)) for c, v in scores.items()}
+
+    def shrunk(name: str) -> HeadCandidate:
+        strengths = [c for c in tried if c.name == name]
+        return next(c for c in strengths if mean[c] >= max(mean[s] for s in strengths) - CLOSE)
+
+    heads_of = [shrunk(name) for name in dict.fromkeys(c.name for c in tried)]
 
     def best(among: Sequence[HeadCandidate]) -> HeadCandidate:
-        top = max(among, key=lambda c: (by_fold[c].mean(), -among.index(c)))
-        return top if surely_ahead(by_fold[top] - by_fold[among[0]], REPEATS, len(among)) else among[0]
+        first, ahead = among[0], max(among, key=mean.__getitem__)
+        return ahead if surely_ahead(by_fold[ahead] - by_fold[first], REPEATS, len(among)) else first
 
-    chosen = best(tried)
-    apart = [c for c in tried if c.parts == (("bands",) if "embedding" in chosen.parts else ("embedding",))]
-    rows: dict[str, Sequence[float]] = {}
-    for parts, head in dict.fromkeys((c.parts, c.head) for c in tried):
-        mine = max((c for c in tried if (c.parts, c.head) == (parts, head)), key=lambda c: float(np.mean(scores[c])))
-        rows[mine.name] = scores[mine]
-    rows[chosen.name] = scores[chosen]
+    chosen = best(heads_of)
+    apart = [c for c in heads_of if c.parts == (("bands",) if "embedding" in chosen.parts else ("embedding",))]
+    rows: dict[str, Sequence[float]] = {c.name: scores[c] for c in heads_of}
     for part in few.parts if simple else ():
         rows[f"{part}, {TREE_NAME}"] = worth(forest((part,), seed))
     rows[COMMONEST] = worth(commonest)

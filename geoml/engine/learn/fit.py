@@ -327,6 +327,7 @@ def _card(
     pixels, places = np.bincount(given.y, minlength=len(names)), np.bincount(label, minlength=len(names))
     support = {n: {"pixels": int(a), "places": int(b)} for n, a, b in zip(names, pixels, places, strict=True)}
     said = [f"{n} {ready.labels.kind}s left out: {why}." for why, n in left.items()]
+    said += [choice.why] if choice.why else []
     said += [f"Temperature {worth.temperature:.2f}; ECE {scores['ece']:.3f} on held-out labels."]
     said += [doubt] if doubt else []
     learnt = {
@@ -339,7 +340,7 @@ def _card(
     base = {"class": names[common], "overall_accuracy": float((given.y == common).mean()), "miou": None}
     base["miou"] = float((given.y == common).mean() / len(names))
     scores |= {
-        "split": "held-out labels", "support": support, "scenes": len(place), "baseline": base, "learnt": learnt,
+        "split": "held-out labels", "support": support, "baseline": base, "learnt": learnt,
     }  # fmt: skip
     made = {"limit": worth.limit, "level": r.sets, "references": True, "other": other}
     told = {"recipe": r.model_dump(mode="json"), "recipe_hash": r.hash, "labels": len(place), "left_out": left}

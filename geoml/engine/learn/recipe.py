@@ -55,7 +55,7 @@ class LearnRecipe(Frozen):
     ground: float = Field(
         default=200.0,
         ge=0,
-        description="metres: labels in one square of this side are kept in one fold; 0: each place on its own",
+        description="metres: labels that touch one square of this side are kept in one fold; 0: each place on its own",
     )
     sets: float = Field(default=0.9, gt=0, lt=1, description="probability that a prediction set contains the truth")
     pixels: int = Field(default=100, ge=1, description="maximum number of training pixels from one polygon")

@@ -197,10 +197,13 @@ def _scores(scores: Mapping[str, Any]) -> dict[str, object] | None:
         b for b in scores.get("calibration") or [] if b.get("pixels") and None not in (b["accuracy"], b["confidence"])
     ]
     most = max((b["pixels"] for b in bins), default=1)
+    learnt = scores.get("learnt") or {}
     return {
         "split": scores.get("split"),
         "pixels": scores.get("pixels"),
         "scenes": scores.get("scenes"),
+        "labels": learnt.get("places"),
+        "crossed": bool(learnt or scores.get("folds")),
         "baseline": scores.get("baseline"),
         "notes": score_notes(scores),
         "overall": {

@@ -223,12 +223,47 @@ def test_ground_is_one_square_of_its_side(seed: int, side: float) -> None:
     assert (label_file.ground(LabelFile(frame, ("a",), "point"), 0) == np.arange(40)).all()
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 999), st.sampled_from([50.0, 200.0]))
+def test_polygons_of_other_ground_share_no_square(seed: int, side: float) -> None:
+    random = np.random.default_rng(seed)
+    corner, size = random.uniform((500_000, 5_100_000), (502_000, 5_102_000), (30, 2)), random.uniform(5, 400, (30, 2))
+    boxes = shapely.box(*corner.T, *(corner + size).T)
+    shapes = shapely.union(boxes[0], boxes[1]), *boxes[2:]
+    frame = Frame({"label": [0] * 29}, geometry=list(shapes), crs="EPSG:32633").to_crs(4326)
+    number = label_file.ground(LabelFile(frame, ("a",), "polygon"), side)
+    low, high = np.floor(corner / side), np.floor((corner + size) / side)
+    shared = ((low[:, None] <= high) & (high[:, None] >= low)).all(2)  # of a box with a box
+    of = np.r_[0, 0, 1:29]
+    expected = of
+    for one, two in np.argwhere(shared):
+        expected = np.where(expected == expected[one], expected[two], expected)
+    expected = expected[np.unique(of, return_index=True)[1]]
+    np.testing.assert_array_equal(number[:, None] == number, expected[:, None] == expected)
+
+
+def test_polygons_that_touch_are_one_piece_of_ground_however_long_they_are() -> None:
+    """By their middles they are kilometres apart."""
+    field, strip = (
+        shapely.box(500_010, 5_100_000, 504_000, 5_103_000),
+        shapely.box(504_000, 5_100_000, 508_000, 5_103_000),
+    )
+    far = shapely.box(508_500, 5_100_000, 508_600, 5_100_100)
+    frame = Frame({"label": [0] * 3}, geometry=[field, strip, far], crs="EPSG:32633").to_crs(4326)
+    one, two, three = label_file.ground(LabelFile(frame, ("a",), "polygon"), 200.0)
+    assert one == two != three
+
+
 @pytest.mark.parametrize(
     ("label", "number", "says"),
     [
         ([0, 0, 1], [0, 1, 2], "field: 1 of 2 classes of 'class' have fewer than two points, .*: b has 1"),
         ([0, 0, 0], [0, 1, 2], "field: 1 of 2 classes of 'class' have fewer than two points, .*: b has 0"),
-        ([0, 0, 1, 1, 1], [0, 1, 4, 4, 4], r"field: 1 of 2 classes of 'class' lie in one square .*\(all 3 of b\)"),
+        (
+            [0, 0, 1, 1, 1],
+            [0, 1, 4, 4, 4],
+            r"field: 1 of 2 classes of 'class' lie on one piece of ground .*\(all 3 of b; .*--ground",
+        ),
     ],
 )
 def test_a_class_that_cannot_be_held_out_is_refused(label: list[int], number: list[int], says: str) -> None:

@@ -53,7 +53,8 @@ def test_a_prototype_is_the_nearest_mean() -> None:
 @pytest.mark.parametrize("strength", STRENGTHS["ridge"])
 def test_ridge_is_that_of_scikit_learn(n: int, features: int, strength: float) -> None:
     x, y, weight = made(n, features)
-    other = Ridge(alpha=strength * weight.sum()).fit(x, 2.0 * (y[:, None] == np.arange(3)) - 1, sample_weight=weight)
+    other = Ridge(alpha=strength * features * weight.sum())
+    other.fit(x, 2.0 * (y[:, None] == np.arange(3)) - 1, sample_weight=weight)
     found = ridge(x, y, weight, 3, strength)
     np.testing.assert_allclose(found.weight, other.coef_, atol=1e-8)
     np.testing.assert_allclose(found.bias, other.intercept_, atol=1e-8)
@@ -61,7 +62,7 @@ def test_ridge_is_that_of_scikit_learn(n: int, features: int, strength: float) -
 
 def test_a_kernel_head_is_ridge_on_the_likeness_of_scikit_learn() -> None:
     x, y, weight = made()
-    other = Ridge(alpha=0.1 * weight.sum())
+    other = Ridge(alpha=0.1 * len(x) * weight.sum())  # all rows are landmarks
     near = rbf_kernel(x, x[np.argsort(y, kind="stable")], gamma=SHARP / 5)
     other.fit(near, 2.0 * (y[:, None] == np.arange(3)) - 1, sample_weight=weight)
     np.testing.assert_allclose(kernel(x, y, weight, 3, 0.1).logits(x), other.predict(near), atol=1e-7)
@@ -71,7 +72,7 @@ def test_a_kernel_head_learns_what_no_line_parts_from_some_rows() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(2000, 2))
     y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
-    found = kernel(x[:1000], y[:1000], np.ones(1000), 2, 0.001)
+    found = kernel(x[:1000], y[:1000], np.ones(1000), 2, 1e-5)
     assert len(found.landmarks) == LANDMARKS
     assert (found.logits(x[1000:]).argmax(1) == y[1000:]).mean() > 0.95
     line = ridge(x[:1000], y[:1000], np.ones(1000), 2, 0.1)
@@ -83,7 +84,7 @@ def test_a_kernel_head_learns_what_no_line_parts_from_some_rows() -> None:
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logistic_has_the_probabilities_of_scikit_learn(classes: int) -> None:
     x, y, weight = made(classes=classes)
-    other = LogisticRegression(C=1 / (0.3 * weight.sum()), tol=1e-8, max_iter=2000).fit(x, y, sample_weight=weight)
+    other = LogisticRegression(C=1 / (0.3 * 5 * weight.sum()), tol=1e-8, max_iter=2000).fit(x, y, sample_weight=weight)
     found = softmax(logistic(x, y, weight, classes, 0.3).logits(x))
     assert found.shape == (len(x), classes)
     np.testing.assert_allclose(found, other.predict_proba(x), atol=1e-3)
@@ -111,11 +112,20 @@ def test_strength_shrinks_alike_for_any_number_of_rows(name: str) -> None:
         assert size == sorted(size, reverse=True)
 
 
+@pytest.mark.parametrize("name", ["ridge", "logistic"])
+def test_strength_shrinks_alike_for_any_number_of_features(name: str) -> None:
+    """Features that are there forty times say what they say once."""
+    x, y, weight = made(40)
+    strength = STRENGTHS[name][0]
+    one, many = (HEADS[name](np.tile(x, (1, k)), y, weight, 3, strength).logits(np.tile(x, (1, k))) for k in (1, 40))
+    np.testing.assert_allclose(one, many, atol=2e-3)
+
+
 @every_head
 def test_a_class_without_a_row_is_never_said(name: str) -> None:
     x, y, weight = made(classes=3)
     known = y != 1
-    found = HEADS[name](x[known], y[known], weight[known], 4, 0.3)
+    found = HEADS[name](x[known], y[known], weight[known], 4, 0.01)
     far = np.concatenate([x, 0 * x, 100 * x])
     for t in (0.02, 1.0, 50.0):
         said = softmax(found.tempered(t).logits(far))
