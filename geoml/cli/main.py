@@ -182,8 +182,11 @@ def area_next(
 
     frame = next_places(run, places, out, seed)
     column = frame.columns[1]
-    then = "then learn again: geoml train --add, or add them to the labels"
-    out_console.print(f"{len(frame)} places in {out}; fill in the column {column}, {then}", highlight=False)
+    out_console.print(
+        f"{len(frame)} places in {out}; fill in the column {column}, then give the geoml learn or geoml train that made"
+        f" the model again with --add {out} and another --out",
+        highlight=False,
+    )
 
 
 @command(area, "estimate")

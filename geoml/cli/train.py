@@ -46,8 +46,9 @@ def train(
         _train_own(own, out, dry_run=dry_run)
         return
     if own.given or dry_run:
+        also = " (a recipe of a STAC catalog lists all files of labels in its source)" if own.add else ""
         raise InputError(
-            f"{(own.given or ['dry-run'])[0]}: belongs to an image; expected a recipe or an image, not both"
+            f"{(own.given or ['dry-run'])[0]}: belongs to an image; expected a recipe or an image, not both{also}"
         )
     _train(recipe, out)
     models_show(str(out))

@@ -42,15 +42,24 @@ class GroundSplit:
 
 
 def split_ground(
-    labels: gpd.GeoDataFrame, classes: Sequence[str], gsd: float, side: float | None = None, seed: int = 0
+    labels: gpd.GeoDataFrame,
+    classes: Sequence[str],
+    gsd: float,
+    side: float | None = None,
+    seed: int = 0,
+    *,
+    anchor: float = 0.0,
 ) -> GroundSplit:
     """Cut labels (polygons with an index ``label``, in a CRS in metres) into train, val and test by squares of ground.
 
-    A square belongs to one split whole. ``side`` in metres is tried alone where it is given. Raises InputError with the
+    A square belongs to one split whole; with ``anchor``, that of the plane, its edges are those of pixels. ``side`` in
+    metres is tried alone where it is given. Raises InputError with the
     counts of each class where no side leaves a class in three squares, one in each split, and where the labels fall
     into too many squares.
     """
     sides = [side] if side is not None else [gsd * n for n in SIDES]
+    shift = anchor * gsd
+    labels = labels.set_geometry(labels.geometry.translate(-shift, shift))
     best: tuple[float, GroundSplit] | None = None
     for metres in sides:
         if too_few(labels, classes, gsd, metres):
@@ -65,7 +74,8 @@ def split_ground(
         tries = (_drawn(areas, np.random.default_rng([seed, attempt])) for attempt in range(TRIES))
         score, split = max(((_evenness(areas, t), t) for t in tries), key=lambda pair: pair[0])
         if score > 0 and (best is None or score > best[0]):
-            best = score, GroundSplit(pieces.assign(split=split[pieces["square"].to_numpy()]), metres)
+            placed = pieces.set_geometry(pieces.geometry.translate(shift, -shift))
+            best = score, GroundSplit(placed.assign(split=split[pieces["square"].to_numpy()]), metres)
         if score >= ENOUGH:
             break
     if best is not None:

@@ -32,15 +32,22 @@ AGREES = 0.6
 is taken to name the same classes."""
 
 
+SWAPPED = ", and {} with x and y swapped; expected x (longitude, easting) first"
+ASIDE = ("mapped", "sure", "set_size", "dissimilarity")
+"""Columns of places that `geoml area next` writes beside the class: what the map says, which labels may correct."""
+
+
 @dataclass(frozen=True, eq=False)
 class LabelFile:
-    """Labels in degrees: ``frame`` has a geometry and an index of ``classes`` in ``label``; ``kind`` is point or
-    polygon. ``left_out`` counts rows by why they are not in it."""
+    """Labels in degrees: ``frame`` has a geometry and an index of ``classes`` in ``label``; ``kind`` is point, polygon,
+    or place where files of both were joined. ``left_out`` counts rows by why they are not in it, ``given`` are the
+    places of a file in its own CRS."""
 
     frame: gpd.GeoDataFrame
     classes: tuple[str, ...]
     kind: str
     left_out: dict[str, int] = field(default_factory=dict)
+    given: gpd.GeoSeries | None = None
 
 
 def read(
@@ -80,15 +87,38 @@ def read(
     if kind == "point":
         out = out.explode()  # each point of a MultiPoint is a place
     _check_degrees(out)
+    given = out.geometry
     out = out.to_crs("EPSG:4326")
-    if not np.isfinite(out.total_bounds).all():
-        raise InputError(f"labels: places of {path} are outside the area of its CRS; expected coordinates in its units")
+    if lost := int((~np.isfinite(out.geometry.bounds)).any(axis=1).sum()):
+        right = int((~shapely.is_missing(_swapped(given))).sum())
+        hint = SWAPPED.format(f"{right} would be in it") if right > len(out) - lost else "; expected its units"
+        raise InputError(f"labels: {lost} of {len(out)} places of {path} are outside the area of its CRS{hint}")
     if kind == "polygon":
         broken = ~out.geometry.is_valid
         out.loc[broken, "geometry"] = polygonal(shapely.make_valid(out.geometry[broken].to_numpy()))
         out = _kept(out, ~out.geometry.is_empty, left, "without an area")
         _check_overlaps(out, classes, column)
-    return LabelFile(out.reset_index(drop=True), classes, kind, left)
+    return LabelFile(out.reset_index(drop=True), classes, kind, left, given)
+
+
+def joined(files: Sequence[LabelFile], column: str) -> LabelFile:
+    """The labels of several files, with the number of its file in ``file`` of each.
+
+    Raises InputError if they have fewer than two classes, or more than a map has.
+    """
+    classes = in_order({name for one in files for name in one.classes})
+    if not 2 <= len(classes) <= MOST:
+        raise InputError(f"field: {len(classes)} classes of {column!r} in all files; expected 2 to {MOST}")
+    left: dict[str, int] = {}
+    frames = []
+    for number, one in enumerate(files):
+        for why, n in one.left_out.items():
+            left[why] = left.get(why, 0) + n
+        to = np.array([classes.index(name) for name in one.classes])
+        frames.append(one.frame.assign(label=to[one.frame["label"]], file=number))
+    kinds = {one.kind for one in files}
+    kind = kinds.pop() if len(kinds) == 1 else "place"
+    return LabelFile(pd.concat(frames, ignore_index=True), classes, kind, left)
 
 
 def _kept(frame: gpd.GeoDataFrame, good: pd.Series, left: dict[str, int], why: str) -> gpd.GeoDataFrame:
@@ -141,7 +171,7 @@ def _check_degrees(frame: gpd.GeoDataFrame) -> None:
 def _check_columns(frame: gpd.GeoDataFrame, column: str, named: pd.Series) -> None:
     """Refuse a column whose classes another column names otherwise in some rows: one of them is wrong there."""
     for other in frame.columns:
-        if other in (column, frame.geometry.name):
+        if other in (column, frame.geometry.name) or str(other).removeprefix("geoml_") in ASIDE:
             continue
         theirs = frame[other].map(word)
         if theirs.isna().mean() > 1 - AGREES or not 2 <= theirs.nunique() <= 2 * named.nunique():
@@ -184,23 +214,29 @@ def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str
 def within(file: LabelFile, region: shapely.MultiPolygon) -> LabelFile:
     """The labels of which some ground lies in a region in degrees, the others counted.
 
-    Raises NothingFound, InputError if they would lie there with x and y swapped.
+    Raises NothingFound, InputError if most would lie there with x and y swapped.
     """
     shapes = file.frame.geometry.to_numpy()
     shapely.prepare(region)
     inside = np.asarray(shapely.intersects(region, shapes))
     if not inside.any():
-        swapped = shapely.transform(shapes, lambda c: c[:, ::-1])
-        if int(shapely.intersects(region, swapped).sum()) == len(shapes):
-            raise InputError(
-                f"labels: none of {len(shapes)} places lie in the region, and all of them would with x and y swapped;"
-                " expected longitude first"
-            )
-        raise NothingFound(f"labels: none of {len(shapes)} places lie in the region")
+        none = f"labels: none of {len(shapes)} places lie in the region"
+        right = 0 if file.given is None else int(shapely.intersects(region, _swapped(file.given)).sum())
+        if 2 * right > len(shapes):
+            raise InputError(none + SWAPPED.format(f"{right} of them would"))
+        raise NothingFound(none)
     if inside.all():
         return file
     left = file.left_out | {"outside of the region": int((~inside).sum())}
     return LabelFile(file.frame[inside].reset_index(drop=True), file.classes, file.kind, left)
+
+
+def _swapped(given: gpd.GeoSeries) -> NDArray[np.object_]:
+    """Places with x and y exchanged, in degrees; None for those that the CRS then does not reach."""
+    swapped = gpd.GeoSeries(shapely.transform(given.to_numpy(), lambda c: c[:, ::-1]), crs=given.crs)
+    found: NDArray[np.object_] = swapped.to_crs("EPSG:4326").to_numpy().copy()
+    found[~np.isfinite(shapely.bounds(found)).all(axis=1)] = None
+    return found
 
 
 def ground(file: LabelFile, side: float) -> NDArray[np.int64]:

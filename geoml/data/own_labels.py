@@ -21,7 +21,8 @@ from geoml.data.ground_split import HELD, GroundSplit, split_ground, too_few
 from geoml.data.label_file import LabelFile
 from geoml.data.own_recipe import OwnRecipe
 from geoml.errors import InputError
-from geoml.grid.region import polygonal, polygons_of, utm_crs
+from geoml.grid.plane import Plane
+from geoml.grid.region import plane_of, polygonal, polygons_of, squares_of, utm_crs
 from geoml.io.cards.class_colours import class_colours
 from geoml.io.cog.scene_files import FileScene, scenes_of
 from geoml.io.cog.scene_items import catalog_place, footprint, write_scenes
@@ -34,11 +35,10 @@ from geoml.texts import listed
 
 RECIPE, IMAGES, LABELS = "recipe.yaml", "images", "labels"
 """In the folder of the package."""
-REACH = 0.75
-"""Pixels around a point that it labels: the centre of one at least."""
 CHIP = 64
 SAMPLES = 128
 """Crops of an epoch: an image with few labels has too few tiles to learn from."""
+SHARED = "in the pixel of another of the same class"
 OUTSIDE = "outside of the region"
 """Why labels are left out, as `geoml.data.label_file.within` says it."""
 
@@ -109,7 +109,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
     asked.check()
     scenes = scenes_of(asked.image, asked, asked.datetime, field="image", undated=True)
     crs, gsd, anchor = _grid(scenes)
-    labels, left = _labels(asked, scenes, crs, gsd)
+    labels, left = _labels(asked, scenes, crs, plane_of(crs, gsd, anchor))
     classes = labels.classes
     frame = labels.frame
     if asked.few == "drop" and (few := too_few(frame, classes, gsd, asked.ground)):
@@ -120,7 +120,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
         classes = tuple(classes[k] for k in kept)
         if len(classes) < 2:
             raise InputError(f"labels: {len(classes)} classes lie in enough places; expected two or more, draw more")
-    split = split_ground(frame, classes, gsd, asked.ground, asked.seed)
+    split = split_ground(frame, classes, gsd, asked.ground, asked.seed, anchor=anchor)
     out = out.absolute()
     folder = f"{LABELS}-{_contents(split, classes, scenes)[:8]}"
     recipe = {
@@ -182,33 +182,38 @@ def _grid(scenes: Sequence[FileScene]) -> tuple[str, float, float]:
     return utm_crs(middle.x, middle.y), float(f"{gsd:.3g}"), 0.0
 
 
-def _labels(asked: OwnRecipe, scenes: Sequence[FileScene], crs: str, gsd: float) -> tuple[LabelFile, dict[str, int]]:
+def _labels(asked: OwnRecipe, scenes: Sequence[FileScene], crs: str, plane: Plane) -> tuple[LabelFile, dict[str, int]]:
     """All labels on the images as polygons in ``crs``, later files before earlier ones where they differ."""
     ground = footprint(scenes)
-    left: dict[str, int] = {}
-    found: list[LabelFile] = []
     allowed = asked.contradictions == "allow"
     to = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
     seen = polygons_of(shapely.make_valid(shapely.transform(ground, to.transform, interleaved=False)))
-    for place in (asked.labels, *asked.add):
-        one = label_file.within(label_file.read(place, asked.field, contradictions=allowed, least=1), ground)
-        for why, n in one.left_out.items():
-            left[why] = left.get(why, 0) + n
-        found.append(one)
-    classes = label_file.in_order({name for one in found for name in one.classes})
-    if len(classes) < 2:
-        raise InputError(f"field: all labels of {asked.field!r} are {classes[0]!r}; expected two or more classes")
+    files = [
+        label_file.within(label_file.read(place, asked.field, contradictions=allowed, least=1), ground)
+        for place in (asked.labels, *asked.add)
+    ]
+    found = label_file.joined(files, asked.field)
+    classes, left = found.classes, dict(found.left_out)
     frame = gpd.GeoDataFrame({"label": []}, geometry=[], crs=crs)
-    for one in found:
-        mine = one.frame.to_crs(crs)
-        if one.kind == "point":
-            mine = mine.set_geometry(mine.geometry.buffer(REACH * gsd))
+    for one in range(len(files)):
+        mine = found.frame.loc[found.frame["file"] == one, ["label", "geometry"]].to_crs(crs)
+        if files[one].kind == "point":
+            mine, shared = _pixels(mine, plane)
+            if shared:
+                left[SHARED] = left.get(SHARED, 0) + shared
         mine, lost = _clipped(mine, seen)
         if lost:
             left[OUTSIDE] = left.get(OUTSIDE, 0) + lost
-        mine = mine.assign(label=mine["label"].map(lambda k, names=one.classes: classes.index(names[k])))
         frame = mine if frame.empty else pd.concat([_under(frame, mine), mine], ignore_index=True)
     return LabelFile(frame, classes, "polygon", left), left
+
+
+def _pixels(points: gpd.GeoDataFrame, plane: Plane) -> tuple[gpd.GeoDataFrame, int]:
+    """The pixels that hold points, and how many points are left out: another of their class lies in the same pixel."""
+    squares = squares_of(plane, [plane.pixel(p.x, p.y) for p in points.geometry])
+    found = points.set_geometry(squares, crs=points.crs)
+    again = found.assign(square=shapely.to_wkb(squares)).duplicated(["label", "square"]).to_numpy()
+    return found[~again], int(again.sum())
 
 
 def _clipped(frame: gpd.GeoDataFrame, ground: MultiPolygon) -> tuple[gpd.GeoDataFrame, int]:

@@ -16,7 +16,6 @@ from geoml.data.splits import SPLITS, assign, check_copies
 from geoml.data.target import LISTED
 from geoml.errors import DataError, InputError
 from geoml.io import spectrum
-from geoml.texts import listed
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +46,10 @@ def settled(recipe: RasterRecipe) -> RasterRecipe:
             f"bands: ranges of wavelengths are of sources of files that say them, such as pairs, not {kind}"
         )
     lines: Sequence[spectrum.SensorBand] = SOURCES.find(kind).lines(recipe.source)
-    names: list[str] = []
-    for name, span in zip(recipe.bands, ranges, strict=True):
-        found = spectrum.within(lines, *span) if span else ()
-        names += [spectrum.spelled(line.wavelength, line.fwhm) for line in found] if span else [name]
-    if twice := len(names) - len(set(names)):
-        raise InputError(f"bands: {twice} of {len(names)} are named twice in {listed(recipe.bands)}")
+    names = spectrum.expanded(recipe.bands, lines)
     bad = sum(line.bad and any(s and s[0] <= line.wavelength <= s[1] for s in ranges) for line in lines)
     log.info("%s: %d bands, %d bad ones left out", recipe.name, len(names), bad)
-    return recipe.model_copy(update={"bands": tuple(names)})
+    return recipe.model_copy(update={"bands": names})
 
 
 def prepare(recipe: RasterRecipe) -> Splits:

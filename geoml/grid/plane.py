@@ -121,6 +121,12 @@ class Plane:
         r, a = self.res, self.anchor
         return (window.x0 + a) * r, -(window.y1 + a) * r, (window.x1 + a) * r, -(window.y0 + a) * r
 
+    def pixel(self, x: float, y: float) -> Window:
+        """The one pixel that holds a point, given in units of the CRS: on an edge the one right of it or below."""
+        tiny = 1e-6  # of a pixel: what projecting there and back makes of an edge
+        row, col = math.floor(-y / self.res - self.anchor + tiny), math.floor(x / self.res - self.anchor + tiny)
+        return Window(row, col, row + 1, col + 1)
+
     def window(self, left: float, bottom: float, right: float, top: float) -> Window:
         """The smallest window that covers the bounds, given in units of the CRS."""
         r, a, tiny = self.res, self.anchor, 1e-6

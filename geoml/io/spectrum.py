@@ -120,6 +120,20 @@ def check_plausible(wavelengths: Sequence[float], field: str, unit: str) -> None
         )
 
 
+def expanded(names: Sequence[str], lines: Sequence[SensorBand]) -> tuple[str, ...]:
+    """Names with the bands, by wavelength, that each range stands for, bad ones left out.
+
+    Raises InputError for a range without a band and for a band that is named twice.
+    """
+    found: list[str] = []
+    for name in names:
+        span = range_of(name)
+        found += [spelled(line.wavelength, line.fwhm) for line in within(lines, *span)] if span else [name]
+    if twice := len(found) - len(set(found)):
+        raise InputError(f"bands: {twice} of {len(found)} are named twice in {', '.join(names)}")
+    return tuple(found)
+
+
 def within(lines: Sequence[SensorBand], low: float, high: float) -> list[SensorBand]:
     """The lines from ``low`` to ``high`` nm that are not bad, by wavelength. Raises InputError if there is none."""
     inside = [line for line in lines if low <= line.wavelength <= high]

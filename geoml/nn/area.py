@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoml.errors import InputError
+from geoml.texts import listed
 
 Z95 = 1.959963984540054
 """Standard errors on either side of a 95 % interval."""
@@ -58,10 +59,11 @@ class AreaEstimate:
         return {"classes": rows, "overall": self.overall, "overall_se": self.overall_error}
 
 
-def estimate(counts: ArrayLike, mapped: ArrayLike) -> AreaEstimate:
+def estimate(counts: ArrayLike, mapped: ArrayLike, names: Sequence[str] = ()) -> AreaEstimate:
     """Areas from ``counts`` (K, K) of checked places, rows by mapped and columns by true class, and ``mapped`` (K,).
 
-    ``mapped`` is the area of each class in the map, in any unit. `geoml.nn.metrics` has confusions the other way
+    ``mapped`` is the area of each class in the map, in any unit; ``names`` are
+    those of the classes in messages. `geoml.nn.metrics` has confusions the other way
     round, and counts every labelled pixel, which is not a random sample. Raises InputError for other shapes, negative
     numbers and for a mapped class with fewer than two checked places, whose error cannot be estimated.
     """
@@ -72,7 +74,8 @@ def estimate(counts: ArrayLike, mapped: ArrayLike) -> AreaEstimate:
         raise InputError("counts, mapped: expected numbers from zero up, and some area")
     checked = n.sum(1)
     if (few := np.flatnonzero((area > 0) & (checked < 2))).size:
-        raise InputError(f"counts: mapped classes {few.tolist()} have fewer than two checked places")
+        said = listed(f"{names[k] if names else k} has {int(checked[k])}" for k in few.tolist())
+        raise InputError(f"counts: {len(few)} of {len(n)} mapped classes have fewer than two checked places: {said}")
     with np.errstate(invalid="ignore", divide="ignore"):
         weight = area / area.sum()
         share = np.where(area[:, None] > 0, n / checked[:, None], 0.0)

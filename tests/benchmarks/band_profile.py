@@ -94,6 +94,9 @@ def main() -> None:
     away = [likeness(profile, v).distance for v in surface().values()]
     told = sum(a > limit for a in away)
     print(f"          L2A {np.median(away):.1f}, at least {min(away):.1f}; {told} of {len(away)} told")
+    offset = max(likeness(profile, v + np.float32(0.1)).distance for v in scenes.values())
+    bright = sum(float(np.percentile(v, 2, axis=0).min()) >= 0.1 for v in scenes.values())
+    print(f"          L1C + 0.1 at most {offset:.1f}; {bright} of {len(scenes)} have no value below 0.1 as they are")
     print("| exchanged | found in scenes |\n|---|---|")
     for i, j in itertools.combinations(range(len(names)), 2):
         order = list(range(len(names)))

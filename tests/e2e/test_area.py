@@ -118,7 +118,8 @@ def test_the_same_seed_draws_the_same_places(run: Path, drawn: geopandas.GeoData
         (["estimate", "RUN", "gone.gpkg"], "not a file"),
         (["estimate", "RUN", "strange.geojson"], "swamp"),
         (["estimate", "RUN", "strange.geojson", "--column", "kind"], "column kind"),
-        (["estimate", "RUN", "few.geojson"], "fewer than two"),
+        (["estimate", "RUN", "few.geojson"], "mapped classes have fewer than two checked places: "),
+        (["estimate", "RUN", "empty.geojson"], "reference: none of 4 places in"),
     ],
 )
 def test_bad_input_is_named(
@@ -126,6 +127,7 @@ def test_bad_input_is_named(
 ) -> None:
     assert isinstance(drawn, geopandas.GeoDataFrame)
     drawn.head(4).assign(reference="swamp").to_file(tmp_path / "strange.geojson", driver="GeoJSON")
+    drawn.head(4).assign(reference=None).to_file(tmp_path / "empty.geojson", driver="GeoJSON")
     drawn.head(1).assign(reference="1").to_file(tmp_path / "few.geojson", driver="GeoJSON")
     place = {"RUN": run, "TMP": tmp_path}
     files = (".gpkg", ".csv", ".geojson")

@@ -29,6 +29,7 @@ from geoml.engine.run.similar import EmbeddingIndex
 from geoml.errors import DataError, InputError, ModelError
 from geoml.grid.lonlat import lonlat
 from geoml.grid.plane import Plane
+from geoml.io.cards.domain import described
 from geoml.io.cards.map_card import Band
 from geoml.io.stores import signed
 from tests.arcgis_server import FeatureLayer, serve
@@ -227,7 +228,10 @@ def test_what_an_encoder_cannot_take_is_refused(made: Path, tmp_path: Path, cli:
 def test_values_that_the_encoder_does_not_know_are_refused(made: Path, tmp_path: Path) -> None:
     seen = (DATA[0] * 1e-4).reshape(2, -1)[::-1].T
     usual = package(tmp_path / "usual", profile=fit(seen, "made"))
-    geoml.predict(recipe(usual, made), tmp_path / "out")
+    run = geoml.predict(recipe(usual, made), tmp_path / "out")
+    assert described(run.info).startswith("only scale and order of the bands were compared with the training data")
+    assert "Only scale and order of the bands were compared" in (tmp_path / "out" / "report.html").read_text()
+    assert run.info["files"]["map.qgz"] == "QGIS project of the layers and the polygons", "the chips"
     other = package(tmp_path / "other", profile=fit(seen * 1e-4, "made"))
     with pytest.raises(ModelError, match="scale: values are"):
         geoml.predict(recipe(other, made), tmp_path / "refused")

@@ -336,7 +336,7 @@ SPREAD = [(105.0, 105.0), (905.0, 105.0), (105.0, 905.0), (905.0, 905.0)]
         (two([""] * 4, SPREAD), 2, "field: 'crop' is empty in all 4 rows"),
         (two(list("aaabbb"), [*SPREAD, (505, 105), (505, 905)], id=list("111122")), 2, "'crop' and 'id' contradict"),
         (two(list("aabb"), SPREAD).to_crs(4326).assign(geometry=lambda f: shapely.transform(
-            f.geometry.to_numpy(), lambda c: c[:, ::-1])), 2, "all of them would with x and y swapped"),
+            f.geometry.to_numpy(), lambda c: c[:, ::-1])), 2, "4 of them would with x and y swapped"),
     ],
 )  # fmt: skip
 def test_labels_that_cannot_be_learnt_from(

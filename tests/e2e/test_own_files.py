@@ -313,7 +313,9 @@ def test_from_labels_to_a_map_and_round_again(
     assert "contains a training with different images, labels or options" in refused.output
     said(*words, "--add", corrected, "--epochs", "1", "--out", tmp_path / "more")
     taught = [geopandas.read_file(p) for p in (tmp_path / "more").glob("labels-*/*.gpkg")]
-    for point in places.to_crs(CRS).geometry:
+    metric = places.to_crs(CRS).geometry
+    assert np.abs(np.stack([metric.x, metric.y]) % 10 - 5).max() < 0.01, "in the middle of a pixel"
+    for point in metric:
         assert {c for t in taught for c in t[t.intersects(point)]["crop"]} == {"wheat"}
 
 

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import yaml
 
 from geoml import testing
@@ -125,3 +127,60 @@ def test_a_scene_whose_bands_are_bad_elsewhere_is_left_out_with_the_count(cli, r
     refused = cli("predict", "--model", tmp_path / "model", "--catalog", made, *asked, "--out", tmp_path / "out")
     assert refused.exit_code == 4
     assert "3 of 38 bands are bad (475nm/15nm, 490nm/15nm, 505nm/15nm)" in " ".join(refused.output.split())
+
+
+@pytest.fixture
+def learn(tmp_path: Path) -> list[str]:
+    """The words of a learning from points on a scene of an imaging spectrometer."""
+    truth = patches(7)
+    made = catalog(tmp_path / "one", spectra.SENSOR.shuffled(4), truth)
+    at = np.stack(np.meshgrid(np.arange(4, SIDE, 8), np.arange(4, SIDE, 8)), -1).reshape(-1, 2)
+    x, y = EMPTY.origin
+    points = shapely.points(x + 30 * (at[:, 0] + 0.5), y - 30 * (at[:, 1] + 0.5))
+    names = [("soil", "plants", "water")[k] for k in truth[at[:, 1], at[:, 0]]]
+    geopandas.GeoDataFrame({"kind": names}, geometry=points, crs=spectra.CRS).to_file(tmp_path / "points.gpkg")
+    place = ("--catalog", made, "--bbox", *EMPTY.bbox(), "--datetime", "2024", "--crs", "data")
+    words = ("learn", tmp_path / "points.gpkg", "--field", "kind", *place, "--model", "bands", "--gsd", 30)
+    return [str(w) for w in (*words, "--out", tmp_path / "out")]
+
+
+def test_few_labels_learn_from_all_bands_of_a_range(cli, learn: list[str], tmp_path: Path) -> None:
+    ran = cli(*learn, "--bands", "400nm..900nm")
+    assert ran.exit_code == 0, f"{ran.output}{ran.exception!r}"
+    card = json.loads((tmp_path / "out" / "model" / "model.json").read_text(encoding="utf-8"))["properties"]
+    centres = [b["eo:center_wavelength"] for b in card["bands"]]
+    good = [w / 1000 for k, w in enumerate(spectra.SENSOR.wavelengths) if w <= 900 and k not in spectra.SENSOR.bad]
+    assert centres == pytest.approx(good)
+    assert card["geoml:scores"]["macro_f1"] > 0.9
+    for span, says in (("2000nm..2400nm", "0 of 40 lie in 2000nm..2400nm"), ("900nm..400nm", "two rising wavelengths")):
+        refused = cli(*learn, "--bands", span)
+        assert refused.exit_code == 2
+        assert says in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [
+        ({"wavelength": "0.418"}, "wavelength: 40 of 40 bands lie at no wavelength in nm, the first at 0.418"),
+        ({"wavelength_units": ""}, "wavelength_units: 40 of 40 bands have no unit"),
+        ({"wavelength": "nan"}, "wavelength: 40 of 40 bands have one that is not a number"),
+        ({"wavelength_units": "furlong"}, "wavelength_units: 40 of 40 bands have the unit 'furlong'"),
+        (None, "wavelength: 40 of 40 bands have none"),
+    ],
+)  # fmt: skip
+def test_a_catalog_of_files_says_what_is_wrong_with_wavelengths(
+    cli, tmp_path: Path, tags: dict[str, str] | None, says: str
+) -> None:
+    path, data = tmp_path / "scene.tif", spectra.scene(spectra.SENSOR, patches(7), 9)
+    spectra.write(path, data, spectra.SENSOR, EMPTY.origin, **(tags or {}))
+    if tags is None:
+        with rasterio.open(path) as file:
+            profile = file.profile
+        path.unlink()
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(data)
+    made = cli("catalogs", "new", path, "--datetime", "2024-06-01", "--out", tmp_path / "made")
+    assert made.exit_code == 2
+    words = " ".join(made.output.split())
+    assert "bands: scene.tif has 40 bands without a name" in words
+    assert says in words

@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 
 
 def doubtful_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
-    """Choose up to ``places`` patches of a map where it is least sure, apart on the ground, and write their middles.
+    """Choose up to ``places`` patches of a map where it is least sure, apart on the ground; write their middle pixels.
 
     ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, else
     ``class``, and beside it ``mapped``, what the map says, and ``sure`` from 0 to 1; see `own_columns`. Raises
@@ -137,14 +137,15 @@ def _patches(path: Path) -> Iterator[Floats]:
             if (path.parent / "domain.tif").is_file():
                 like, said = _mean(path.parent / "domain.tif", shape)
                 good &= ~said | (like >= INSIDE)
-            step = classes.transform @ classes.transform.scale(classes.width / shape[1], classes.height / shape[0])
+            to_crs, side = classes.transform, np.array([classes.width / shape[1], classes.height / shape[0]])
             crs = classes.crs.to_wkt()
     except rasterio.errors.RasterioError as err:
         raise DataError(f"{path}: not readable ({err})") from err
     least = CERTAINTY[layer]
     sure = np.abs(level - least) / (1 - least)
     rows, columns = np.nonzero(good)
-    x, y = step * np.stack([columns + 0.5, rows + 0.5])
+    middle = np.floor((np.stack([columns, rows], 1) + 0.5) * side) + 0.5  # of one pixel, and not a corner of four
+    x, y = to_crs * middle.T
     lon, lat = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
     if len(rows):
         yield _least(np.stack([sure[rows, columns], lon, lat, value[rows, columns].astype(np.float64)]))

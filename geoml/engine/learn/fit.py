@@ -22,7 +22,7 @@ from geoml.data import label_file
 from geoml.data.label_file import LabelFile
 from geoml.data.recipe import resolve_vectors
 from geoml.engine.contract import input_of
-from geoml.engine.learn import choose, gather
+from geoml.engine.learn import choose, gather, wavelengths
 from geoml.engine.learn.choose import Choice, HeadCandidate, Learnt, Standard, Worth, share
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures
 from geoml.engine.learn.recipe import AroundLabels, LearnRecipe
@@ -74,6 +74,7 @@ def fit(recipe: LearnRecipe, out: Path) -> MapCard:
     """
     out = Path(out)
     ready = prepare(recipe)
+    recipe = ready.recipe
     told = digest([recipe.hash, *_identity(ready)])
     if (card := _finished(out, told)) is not None:
         return card
@@ -113,11 +114,10 @@ def prepare(recipe: LearnRecipe) -> Ready:
         raise InputError(
             f"datetime: {len(recipe.query.datetime)} steps given; {taught.card.name} takes at most {taught.card.steps}"
         )
-    labels = label_file.read(
-        resolve_vectors(recipe.labels), recipe.field, recipe.layer, contradictions=recipe.contradictions == "allow"
-    )
-    query, region = _query(recipe.query, labels)
-    labels = label_file.within(labels, region)
+    files = _files(recipe)
+    query, region = _query(recipe.query, files)
+    recipe = wavelengths.settled(recipe, query, region)
+    labels = label_file.joined([label_file.within(one, region) for one in files], recipe.field)
     ground = label_file.ground(labels, recipe.ground)
     label_file.check_ground(labels, ground, recipe.field)
     card = _blank(recipe, labels, taught)
@@ -125,19 +125,31 @@ def prepare(recipe: LearnRecipe) -> Ready:
     return Ready(recipe, labels, ground, taught, query, card)
 
 
+def _files(recipe: LearnRecipe) -> list[LabelFile]:
+    """The files of labels, the last wins."""
+    allowed = recipe.contradictions == "allow"
+    return [
+        label_file.read(
+            resolve_vectors(place), recipe.field, layer, contradictions=allowed, least=1 if recipe.add else 2
+        )
+        for place, layer in ((recipe.labels, recipe.layer), *((more, None) for more in recipe.add))
+    ]
+
+
 def _identity(ready: Ready) -> list[str]:
     """What a package hangs on beside its recipe: the labels and the weights of the encoder."""
     frame = ready.labels.frame
     content = shapely.to_wkb(frame.geometry.to_numpy()).tolist()
-    told = hashlib.sha256(b"".join(content) + frame["label"].to_numpy().tobytes()).hexdigest()
+    last = frame["file"].to_numpy().tobytes() if ready.recipe.add else b""
+    told = hashlib.sha256(b"".join(content) + frame["label"].to_numpy().tobytes() + last).hexdigest()
     return [told, *ready.labels.classes, "" if ready.encoder is None else ready.encoder.card.sha256 or ""]
 
 
-def _query(asked: AroundLabels, labels: LabelFile) -> tuple[Query, shapely.MultiPolygon]:
+def _query(asked: AroundLabels, files: Sequence[LabelFile]) -> tuple[Query, shapely.MultiPolygon]:
     """The query with a region, that around the labels where none is given; and the region in degrees."""
     fields = asked.model_dump()
     if asked.bbox is None and asked.region is None:
-        west, south, east, north = labels.frame.total_bounds.tolist()
+        west, south, east, north = shapely.total_bounds(np.concatenate([f.frame.geometry for f in files])).tolist()
         high = max(LEAST_MARGIN / 111_320, MARGIN * (north - south))
         wide = max(high / max(math.cos(math.radians((south + north) / 2)), 0.01), MARGIN * (east - west))
         fields["bbox"] = (
@@ -251,9 +263,12 @@ def _learnt(
     """The labelled pixels as heads see them, their scaling, and how many places were left out by why."""
     label = ready.labels.frame["label"].to_numpy()
     left = dict(ready.labels.left_out)
-    _check_shared(mine, label, ready)
     if lost := len(label) - len(np.unique(mine.place)):
         left["without data"] = lost
+    mine, under = _corrected(mine, ready.labels)
+    if under:
+        left["corrected by a later file"] = under
+    _check_shared(mine, label, ready)
     have = np.bincount(label[np.unique(mine.place)], minlength=len(ready.labels.classes))
     if few := [f"{n} has {k}" for n, k in zip(ready.labels.classes, have, strict=True) if k < 2]:
         raise NothingFound(
@@ -269,6 +284,16 @@ def _learnt(
         ready.recipe.field,
     )
     return given, scaling, left
+
+
+def _corrected(mine: PixelFeatures, labels: LabelFile) -> tuple[PixelFeatures, int]:
+    """The pixels without those that a later file labels again, and how many places have none left."""
+    file = labels.frame["file"].to_numpy()[mine.place]
+    _, pixel = np.unique(mine.pixel, axis=0, return_inverse=True)
+    last = np.zeros(pixel.max() + 1, np.int64)
+    np.maximum.at(last, pixel.ravel(), file)
+    kept = mine.take(np.flatnonzero(file == last[pixel.ravel()]))
+    return kept, len(np.unique(mine.place)) - len(np.unique(kept.place))
 
 
 def _check_shared(mine: PixelFeatures, label: NDArray[np.int64], ready: Ready) -> None:

@@ -245,7 +245,8 @@ def pixels_of(
     """(n, 2) y, x of pixels of a plane whose centre lies in a polygon, ``most`` of them drawn; of a point, and of a
     polygon between the centres, the pixel that it lies in."""
     ((x, y),) = shapely.get_coordinates(shapely.point_on_surface(shape))
-    own = np.floor([[-y / plane.res - plane.anchor, x / plane.res - plane.anchor]]).astype(np.int64)
+    pixel = plane.pixel(x, y)
+    own = np.array([[pixel.y0, pixel.x0]])
     if shape.area == 0:
         return own
     w = plane.window(*shape.bounds)

@@ -16,19 +16,22 @@ from typing import Any
 import geopandas
 import numpy as np
 import pandas as pd
+import pyproj
+import shapely
 import torch
 from numpy.typing import NDArray
 
 from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.learn.doubtful import doubtful_places, own_columns, spacing
 from geoml.engine.learn.gather import FeatureReader, PixelFeatures, sampled
-from geoml.engine.packages import package
 from geoml.engine.packages.encoder import EncoderPackage
 from geoml.engine.packages.package import Package
 from geoml.engine.run.domain import one_level
-from geoml.engine.run.plan import read_plan
-from geoml.engine.run.search import region_of
+from geoml.engine.run.plan import Plan, read_plan
+from geoml.engine.run.planned import found_again, load_planned
 from geoml.errors import InputError, NothingFound, limits, needs
+from geoml.grid.plane import Window
+from geoml.grid.region import squares_of
 from geoml.grid.sphere import distance
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
@@ -84,8 +87,10 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
 
     Of other maps of classes they are those of `geoml.engine.learn.doubtful.doubtful_places`.
 
-    ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, and beside
-    it ``set_size`` and ``dissimilarity``. What the model was never taught is left out: it may be no class at all.
+    ``.gpkg`` or ``.geojson``: places in EPSG:4326 of the kind that the labels had, points or the outlines of pixels,
+    with an empty column that is called as that of the labels, and beside it ``set_size`` and ``dissimilarity``. What
+    the model was never taught is left out: it may be no class at all. Relative paths of the run are found again: see
+    `geoml.engine.run.planned.found_again`.
     Raises InputError for a run of another kind of model, NothingFound if nothing can be chosen.
     """
     out = Path(out)
@@ -95,11 +100,14 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     plan = read_plan(run)
     if plan.card.task != "landcover":
         return doubtful_places(run, places, out, seed)
-    loaded = package.load(plan.model_path)
-    items = list(read_items(run_store(run).local / "sources.parquet"))
+    store = run_store(run)
+    plan = found_again(plan, store.local)
+    loaded = load_planned(plan.model_path, plan.card)
+    items = list(read_items(store.local / "sources.parquet"))
     features = FeatureReader(plan, items, encoder_of(loaded), one_level(items))
+    region = shapely.total_bounds([zone.geometry for zone in plan.zones]).tolist()
     squares = min(MOST, max(16, SQUARES * places))
-    found = sampled(features, region_of(plan.recipe.query).bounds, seed, squares=squares, pixels=PIXELS)
+    found = sampled(features, region, seed, squares=squares, pixels=PIXELS)
     module = loaded.module
     assert isinstance(module, FewLabels)
     x, probability, index = _said(module, found)
@@ -120,11 +128,24 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
             sizes: np.round(size[rows].astype(np.float64), 2),
             unlike: np.round(index[rows], 3),
         },
-        geometry=geopandas.points_from_xy(*found.lonlat[rows].T),
+        geometry=_outlined(plan, found, rows),
         crs="EPSG:4326",
     )
     place_files.write(frame, out)
     return frame
+
+
+def _outlined(plan: Plan, found: PixelFeatures, rows: NDArray[np.int64]) -> list[shapely.Geometry]:
+    """The middles of pixels for labels that are points, else their outlines, which can be added to polygons."""
+    if plan.card.scores["learnt"]["kind"] == "point":
+        return list(shapely.points(found.lonlat[rows]))
+    squares = []
+    for zone, y, x in found.pixel[rows].tolist():
+        plane = plan.zones[zone].plane
+        to = pyproj.Transformer.from_crs(plane.crs, "EPSG:4326", always_xy=True)
+        (square,) = squares_of(plane, [Window(y, x, y + 1, x + 1)])
+        squares.append(shapely.transform(square, to.transform, interleaved=False))
+    return squares
 
 
 def _said(module: FewLabels, pixels: PixelFeatures) -> tuple[Floats, Floats, Floats]:

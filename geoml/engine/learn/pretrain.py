@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from geoml import models
 from geoml.backends.torch import choose
+from geoml.cube import profile
 from geoml.cube.series import Series
 from geoml.data.chips import OwnRows
 from geoml.engine.cards.encoder import EncoderCard
@@ -38,6 +39,7 @@ from geoml.engine.train.state import FolderClaim
 from geoml.engine.train.team import OnEpoch
 from geoml.errors import InputError, NothingFound
 from geoml.io.cards.map_card import Band
+from geoml.io.cards.profile import BandProfile
 from geoml.nn.context import asked
 from geoml.nn.vicreg import GROUP, Projector, RetrievalScores, vicreg
 from geoml.recipe import PredictRecipe
@@ -46,6 +48,9 @@ GROUND = 32
 """Pixels of a side of what is held out together."""
 HELD_OUT = 8
 """One of so many pieces of ground is held out."""
+
+REFLECTANCES = 0.9
+"""Least share of the values of each band that a profile of reflectances does not clip."""
 
 Floats = NDArray[np.float32]
 
@@ -191,15 +196,28 @@ def read(recipe: PretrainRecipe, module: nn.Module, card: EncoderCard) -> tuple[
         found = sampled(reader, region, recipe.seed, squares=recipe.squares, pixels=recipe.pixels)
     if recipe.init is None:
         ratio = card.config.get("ndvi")  # of reflectances, and not of what is standardised
-        card = card.model_copy(
-            update={"bands": card.bands if ratio else _standardising(found, card.bands), "level": level}
-        )
+        bands = card.bands if ratio else _standardising(found, card.bands)
+        card = card.model_copy(update={"bands": bands, "level": level, "profile": _profile(found, len(bands))})
     return _sample(found, card, reader.months), card
 
 
+def _looks(found: PixelFeatures, bands: int) -> Floats:
+    """(look, band) values of all looks at the pixels."""
+    seen: Floats = found.parts["values"].reshape(len(found.place), -1, bands)[found.parts["looks"] > 0]
+    return seen
+
+
+def _profile(found: PixelFeatures, bands: int) -> BandProfile | None:
+    """How the bands stand to each other, by which another order is refused later; None unless they are reflectances."""
+    seen = _looks(found, bands)
+    like = ((seen > profile.LOW) & (seen < profile.HIGH)).mean(0)
+    if len(seen) < profile.LOOKS or like.min() < REFLECTANCES:
+        return None
+    return profile.fit(seen, "the sample of its own pretraining")
+
+
 def _standardising(found: PixelFeatures, bands: Sequence[Band]) -> tuple[Band, ...]:
-    values = found.parts["values"].reshape(len(found.place), -1, len(bands))
-    seen = values[found.parts["looks"] > 0]
+    seen = _looks(found, len(bands))
     pairs = zip(bands, seen.mean(0, dtype=np.float64).tolist(), seen.std(0, dtype=np.float64).tolist(), strict=True)
     return tuple(b.model_copy(update={"mean": m, "std": s if s > 0 else 1.0}) for b, m, s in pairs)
 

@@ -36,13 +36,20 @@ class LearnRecipe(Frozen):
         " ArcGIS feature layer"
     )
     field: str = Field(description="column of the labels with the class, a name or a number")
-    layer: str | None = Field(default=None, description="layer of the labels, if the file has several")
+    layer: str | None = Field(default=None, description="layer of the labels, if the file has several; or FILE:LAYER")
     contradictions: Literal["refuse", "allow"] = Field(
         default="refuse", description="whether the field may contradict another column that names the same classes"
     )
+    add: tuple[Place, ...] = Field(
+        default=(),
+        description="further labels with the same column, points or polygons, such as places of geoml area next; where"
+        " labels differ, the last file wins",
+    )
     query: AroundLabels
     model: Place = Field(default="presto", description="package of an encoder, or bands: no encoder, only the bands")
-    bands: tuple[str, ...] = Field(default=(), description="common names; by default those of the encoder")
+    bands: tuple[str, ...] = Field(
+        default=(), description="common names, or wavelengths such as 400nm..900nm; by default those of the encoder"
+    )
     gsd: float | None = Field(default=None, gt=0, description="metres per pixel; by default that of the encoder")
     heads: tuple[Head, ...] = Field(
         default=HEADS,
@@ -81,5 +88,5 @@ class LearnRecipe(Frozen):
 
     @property
     def hash(self) -> str:
-        """sha256 over the canonical JSON of what changes the weights."""
-        return digest(self.model_dump(mode="json", exclude={"description", "license", "block_size"}))
+        """sha256 over the canonical JSON of what changes the weights; what labels say is not in it."""
+        return digest(self.model_dump(mode="json", exclude={"description", "license", "block_size", "add"}))

@@ -328,6 +328,7 @@ def _summary(
             "version": plan.card.version,
             "sha256": plan.card.sha256,
             **({} if plan.card.learnt else {"learnt": False}),
+            **({} if plan.card.profile is None else {"profile": True}),
         },
         "collection": plan.collection,
         "zones": [z.model_dump(mode="json", exclude={"part", "pixels"}) for z in plan.zones],

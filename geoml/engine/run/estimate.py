@@ -91,12 +91,17 @@ def estimate(run: str | Path, reference: str | Path, column: str = COLUMN) -> di
     mapped = index[class_map.at(frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy())]  # -1 stays -1
     checked, on_map = observed.notna().to_numpy(), mapped >= 0
     both = checked & on_map
+    if not both.any():
+        raise InputError(
+            f"{column}: none of {len(frame)} places in {reference} is filled in and on the map; expected the class of"
+            " each, as it is seen there"
+        )
     counts = np.zeros((len(card.classes),) * 2, np.int64)
     np.add.at(counts, (mapped[both], observed[both].map(by_name).to_numpy(np.int64)), 1)
     square_metres = areas.sum(0)[[c.value for c in card.classes]]
     names = [c.name for c in card.classes]
     return {
-        **area.estimate(counts, square_metres).as_json(names),
+        **area.estimate(counts, square_metres, names).as_json(names),
         "mapped": dict(zip(names, square_metres.tolist(), strict=True)),
         "counts": counts.tolist(),
         "places": int(both.sum()),

@@ -7,17 +7,20 @@ encoder makes maps too: its card becomes that of a map for the steps of the reci
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoml.engine.cards.encoder import EMBEDDING, EncoderCard
 from geoml.engine.packages import cards
-from geoml.errors import ModelError
+from geoml.errors import InputError, ModelError
 from geoml.io.cards.kinds import card_of as kind_of
 from geoml.io.cards.map_card import MapCard
+from geoml.io.stores.remote import is_url
 from geoml.recipe import PredictRecipe
 
 if TYPE_CHECKING:
     from geoml.engine.packages.package import Package
+    from geoml.engine.run.plan import Plan
 
 ABOUT = frozenset(
     {"description", "license", "bbox", "training", "scores", "parameters", "domain", "int8", "level", "profile"}
@@ -45,6 +48,29 @@ def changed_fields(planned: MapCard, loaded: MapCard) -> list[str]:
     leave = {**dict.fromkeys(ABOUT, True), "made": measured}
     before, after = (c.model_dump(mode="json", exclude=leave) for c in (planned, loaded))
     return [name for name in before if name in planned.model_fields_set and before[name] != after.get(name)]
+
+
+def found_again(plan: Plan, run: Path) -> Plan:
+    """The plan of a run in the folder ``run`` with a model and a catalog that can be read from here.
+
+    Relative paths are from where the run was made. They are looked for from here, in the run and from the folders above
+    it. Raises InputError if the package that made the run is at none of them.
+    """
+    run, query = run.absolute(), plan.recipe.query
+
+    def places(path: str) -> list[Path]:
+        return [Path(path), run / Path(path).name, *(above / path for above in run.parents)]
+
+    packages = [p for p in places(plan.model_path) if (p / cards.CARD).is_file()]
+    model = next((p for p in packages if cards.read_in(p, MapCard).sha256 == plan.card.sha256), None)
+    if model is None and not is_url(plan.model_path):
+        raise InputError(
+            f"model: the package {plan.model_path} that made {run} is not here; give the command in the folder where"
+            " the run was made"
+        )
+    catalog = next((str(p) for p in places(query.catalog) if p.is_file()), query.catalog)
+    recipe = plan.recipe.model_copy(update={"query": query.model_copy(update={"catalog": catalog})})
+    return plan.model_copy(update={"recipe": recipe, "model_path": str(model or plan.model_path)})
 
 
 def load_planned(path: str, planned: MapCard) -> Package:

@@ -101,10 +101,10 @@ class EmbeddingIndex:
                 continue
             plane = zone.plane
             x, y = pyproj.Transformer.from_crs("EPSG:4326", plane.crs, always_xy=True).transform(lon, lat)
-            row, col = math.floor(-y / plane.res - plane.anchor), math.floor(x / plane.res - plane.anchor)
+            pixel = plane.pixel(x, y)
             size = self.plan.recipe.block_size
-            block = Block(plane, size, row // size, col // size)
-            values = self._read(block, Window(row, col, row + 1, col + 1))
+            block = Block(plane, size, pixel.y0 // size, pixel.x0 // size)
+            values = self._read(block, pixel)
             if values is None or not self._known(values)[0, 0]:
                 steps = self.plan.card.dates
                 raise InputError(f"{where} has no data: 0 of {steps} steps have a look there; expected another point")

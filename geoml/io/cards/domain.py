@@ -70,8 +70,12 @@ def verdict(outside: float) -> Verdict:
     return "inside" if outside <= PARTLY else "partly" if outside <= MOSTLY else "outside"
 
 
-def describe(domain: Mapping[str, Any] | None) -> str:
-    """The ``domain`` of ``run.json`` in one sentence without a full stop."""
+def describe(domain: Mapping[str, Any] | None, *, profile: bool = False) -> str:
+    """The ``domain`` of ``run.json`` in one sentence without a full stop; ``profile``: the model has one of bands."""
+    if not domain and profile:
+        return (
+            "only scale and order of the bands were compared with the training data: its package has no record of more"
+        )
     if not domain:
         return "it is not known whether the model fits these images: its package has no record of its training data"
     share = percent_of(domain["outside"])
@@ -86,7 +90,8 @@ def describe(domain: Mapping[str, Any] | None) -> str:
 
 def described(run: Mapping[str, Any]) -> str:
     """As `describe`, of the contents of ``run.json``; "" where its model learnt nothing that data could be unlike."""
-    return describe(run.get("domain")) if run.get("model", {}).get("learnt", True) else ""
+    model = run.get("model", {})
+    return describe(run.get("domain"), profile=model.get("profile", False)) if model.get("learnt", True) else ""
 
 
 def percent_of(share: float) -> str:

@@ -18,6 +18,7 @@ from geoml.io.cog.spectrum import lines_of
 from geoml.io.cog.vrt_mosaic import SUFFIX, MosaicPart
 from geoml.io.crs import STRETCHED, stretch
 from geoml.io.georef import placement_of
+from geoml.io.spectrum import MANY
 from geoml.io.stac.bands import BandSpec
 from geoml.io.stores.remote import is_url
 from geoml.redacted import bare, redact
@@ -49,6 +50,8 @@ class RasterFile:
     """It has a mask of its own."""
     flipped: bool = False
     """Its first row is the southernmost one."""
+    unspectral: str = ""
+    """Why bands that should say a wavelength cannot be asked for by it."""
     parts: tuple[MosaicPart, ...] = ()
     """Of an image in several files, which has no file at ``href``."""
 
@@ -97,6 +100,7 @@ def header(place: str) -> RasterFile:
         if (theirs := tags.get("system", "")).count("="):  # rasterio cuts the names of Earth Engine at their colon
             tags[f"system:{theirs.partition('=')[0]}"] = theirs.partition("=")[2]
         placed = placement_of(dataset)
+        unspectral = _unspectral(dataset)
         return RasterFile(
             href,
             placed.geobox,
@@ -106,20 +110,23 @@ def header(place: str) -> RasterFile:
             tuple(said[:used]) if known else (None,) * used,
             tags,
             alpha,
-            _spectral(dataset),
+            unspectral is None,
             any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in dataset.mask_flag_enums),
             placed.flipped,
+            unspectral or "",
         )
 
     return using(BandSpec(redact(Path(place).name), "image", href, "", remote=False), inspect)
 
 
-def _spectral(dataset: rasterio.DatasetReader) -> bool:
-    """Whether the bands can be asked for by wavelength."""
+def _unspectral(dataset: rasterio.DatasetReader) -> str | None:
+    """Why the bands cannot be asked for by wavelength, "" where nobody would expect it; None if they can."""
     try:
-        return bool(len(lines_of(dataset)) == dataset.count)
-    except InputError:
-        return False
+        silent = dataset.count - len(lines_of(dataset))
+    except InputError as err:
+        return str(err)
+    said = silent < dataset.count or dataset.count >= MANY
+    return None if not silent else f"wavelength: {silent} of {dataset.count} bands have none" if said else ""
 
 
 def _plain(text: str | None) -> str | None:

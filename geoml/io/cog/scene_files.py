@@ -143,9 +143,10 @@ def _bands(group: Sequence[RasterFile], told: SceneFields) -> tuple[tuple[str | 
     where = redact(Path(group[0].href).name)
     if not told.bands:
         if any(None in f.names and not f.spectral for f in group):
+            why = "".join(f" and no wavelengths to go by ({f.unspectral})" for f in group[:1] if f.unspectral)
             raise InputError(
-                f"bands: {where} has {count} {'band' if count == 1 else 'bands'} without a name; expected --bands with"
-                f" {count}, such as blue,green,red,nir"
+                f"bands: {where} has {count} {'band' if count == 1 else 'bands'} without a name{why}; expected --bands"
+                f" with {count}, such as blue,green,red,nir"
             )
         return tuple(f.names for f in group)
     if len(told.bands) == count + 1 and group[0].alpha:  # near infrared is sometimes tagged so

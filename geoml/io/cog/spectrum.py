@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import pystac
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -24,8 +25,9 @@ from geoml.errors import DataError, InputError
 from geoml.io.cog import read as cog
 from geoml.io.cog import validity
 from geoml.io.cog.source import label, using
-from geoml.io.spectrum import MANY, Mix, SensorBand, check_plausible, factor, match, mixed
-from geoml.io.stac.bands import BandSpec, SpectralBand
+from geoml.io.spectrum import MANY, Asked, Mix, SensorBand, check_plausible, factor, match, mixed
+from geoml.io.stac.bands import BandSpec, SpectralBand, band_specs, of_the_file
+from geoml.io.stac.catalog import Catalog, Profile
 
 SIDE = 64
 """Pixels of a place in which bands are compared with each other."""
@@ -53,6 +55,30 @@ def lines_of(dataset: rasterio.DatasetReader) -> tuple[SensorBand, ...]:
         SensorBand(i, centre, width * nm if width else None, _number(t.get("bbl")) == 0)
         for (i, _, t), centre, width in zip(found, centres, widths, strict=True)
     )
+
+
+def lines_of_item(item: pystac.Item, first: Asked, profile: Profile, catalog: Catalog) -> Sequence[SensorBand]:
+    """The bands of an item by wavelength, as its only file says them, else as the item does.
+
+    ``first`` is one that is wanted. Raises InputError if none says a wavelength, DataError, naming item, field and
+    count, for wavelengths that make no sense, and what `using` raises.
+    """
+    known = [s for s in band_specs(item, profile, catalog).values() if s.wavelength is not None]
+    spec = known[0] if known else of_the_file(item, first, profile, catalog)
+    try:
+        check_plausible([s.wavelength or 0.0 for s in known], "eo:center_wavelength", "um")
+    except InputError as err:
+        raise DataError(f"item {item.id}: {err}") from err
+    if len({s.href for s in known}) <= 1 and (found := using(spec, partial(_lines, spec))):
+        return found
+    return [SensorBand(k, s.wavelength or 0.0, s.fwhm) for k, s in enumerate(known, 1)]
+
+
+def _lines(spec: BandSpec, dataset: rasterio.DatasetReader) -> tuple[SensorBand, ...]:
+    try:
+        return lines_of(dataset)
+    except InputError as err:
+        raise DataError(f"{label(spec)}: {err}") from err
 
 
 def _tags(dataset: rasterio.DatasetReader, index: int) -> dict[str, str]:

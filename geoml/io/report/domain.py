@@ -25,7 +25,7 @@ def domain_view(
     ``domain`` is the contents of ``run.json``, ``sources`` the rows of the page's table of images.
     """
     if not domain:
-        title, _, why = describe(domain).partition(": ")
+        title, _, why = describe(domain, profile=card.profile is not None).partition(": ")
         return {"level": "soft", "text": f"{title[0].upper()}{title[1:]}", "more": f"{why[0].upper()}{why[1:]}."}
     share = f"{percent_of(domain['outside'])} of the pixels are unlike them; the layer domain shows where."
     if domain["verdict"] != "inside":

@@ -171,7 +171,9 @@ def _by_wavelength(
 ) -> BandSpec | None:
     """The band at the wavelength that a name says; None for a name that says none. Raises InputError, with counts."""
     if spectrum.range_of(name) is not None:
-        raise InputError(f"bands: {name} stands for several bands, in training recipes; expected one wavelength")
+        raise InputError(
+            f"bands: {name} stands for several bands, which a training and geoml learn resolve; expected one wavelength"
+        )
     want = spectrum.asked(name)
     if want is None:
         return None
@@ -188,7 +190,7 @@ def _at(
 ) -> BandSpec:
     known = [s for s in specs.values() if s.wavelength is not None]
     if not known:
-        return _of_the_file(item, want, profile, catalog)
+        return of_the_file(item, want, profile, catalog)
     spectrum.check_plausible([s.wavelength or 0.0 for s in known], _CENTRE[0], "um")
     lines = [spectrum.SensorBand(k, s.wavelength or 0.0, s.fwhm) for k, s in enumerate(known)]
     found = spectrum.match(want, lines)
@@ -202,8 +204,11 @@ def _at(
     return replace(first, name=name, dtype=dtype, spectral=SpectralBand(want, mix))
 
 
-def _of_the_file(item: pystac.Item, want: spectrum.Asked, profile: Profile, catalog: Catalog) -> BandSpec:
-    """A band of the item's only raster, which only the file can find; a mask beside it does not count."""
+def of_the_file(item: pystac.Item, want: spectrum.Asked, profile: Profile, catalog: Catalog) -> BandSpec:
+    """A band of the item's only raster, which only the file can find; a mask beside it does not count.
+
+    Raises InputError for an item with several.
+    """
     keys = rasters(item, skip=() if profile.mask is None else (profile.mask.asset,)) or rasters(item)
     if len(keys) != 1:
         rasters_of = f"{len(keys)} rasters says its wavelength{why_none(item)}"

@@ -197,6 +197,18 @@ def test_the_polygons_of_landsat7_contradict_themselves(column: str) -> None:
     assert (found.kind, len(found.frame), len(found.classes)) == ("polygon", 30, 5)
 
 
+def test_what_a_map_says_of_a_place_may_be_corrected(tmp_path: Path) -> None:
+    names = list("ab") * 10
+    for column, taken in (("mapped", True), ("geoml_mapped", True), ("id", False)):
+        frame = points(names, 5 * POINTS).assign(**{column: ["b", *names[1:]]})
+        frame.to_file(tmp_path / "next.gpkg")
+        if taken:
+            assert label_file.read(tmp_path / "next.gpkg", "class").classes == ("a", "b")
+            continue
+        with pytest.raises(InputError, match="contradict each other in 1 of 20 rows"):
+            label_file.read(tmp_path / "next.gpkg", "class")
+
+
 def test_what_lies_outside_of_the_region_is_counted(read: Callable[..., LabelFile]) -> None:
     found = read(points(["a", "b", "a", "b"]))
     region = shapely.MultiPolygon([shapely.box(13.9, 45.9, 14.15, 46.05)])
@@ -206,8 +218,21 @@ def test_what_lies_outside_of_the_region_is_counted(read: Callable[..., LabelFil
     assert label_file.within(inside, region) is inside
     with pytest.raises(NothingFound, match="labels: none of 4 places lie in the region"):
         label_file.within(found, shapely.MultiPolygon([shapely.box(0, 0, 1, 1)]))
-    with pytest.raises(InputError, match=r"none of 4 places .* all of them would with x and y swapped"):
+    with pytest.raises(InputError, match=r"none of 4 places .* 4 of them would with x and y swapped"):
         label_file.within(found, shapely.MultiPolygon([shapely.box(45, 13, 47, 15)]))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633"])
+def test_swapped_axes_are_hinted_at_if_most_places_show_it(read: Callable[..., LabelFile], crs: str) -> None:
+    x, y = np.full(20, 14.0), 46 + np.arange(20) / 100
+    right = Frame({"class": list("ab") * 10}, geometry=shapely.points(x, y), crs="EPSG:4326").to_crs(crs)
+    found = read(right.set_geometry(shapely.transform(right.geometry.to_numpy(), lambda c: c[:, ::-1]), crs=crs))
+    near = shapely.MultiPolygon([shapely.box(13.9, 45.9, 14.1, 46.165)])
+    with pytest.raises(InputError, match=r"none of 20 places lie in the region, and 17 of them would with x and y sw"):
+        label_file.within(found, near)
+    few = shapely.MultiPolygon([shapely.box(13.9, 45.9, 14.1, 46.095)])
+    with pytest.raises(NothingFound, match=r"none of 20 places lie in the region$"):
+        label_file.within(found, few)
 
 
 @settings(max_examples=10)

@@ -9,7 +9,9 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import shapely
+from rasterio.features import rasterize
 
 from geoml.data import label_file
 from geoml.data.labels import VectorLabels, read_polygons
@@ -88,3 +90,32 @@ def test_what_mending_leaves_is_polygons(tmp_path: Path) -> None:
     assert set(found.frame.geom_type) <= {"Polygon", "MultiPolygon"}
     assert found.frame.geometry[0].area == pytest.approx(0.01)
     assert found.left_out == {"without an area": 1}
+
+
+@pytest.mark.parametrize("anchor", [0.0, 0.5])
+def test_a_point_labels_the_one_pixel_that_holds_it(tif: Callable[..., Path], tmp_path: Path, anchor: float) -> None:
+    """Points on corners of pixels, of which two share a pixel; counted as they are burnt."""
+    west, north = WEST + 10 * anchor, NORTH - 10 * anchor
+    random = np.random.default_rng(0)
+    at = 10 * random.permutation(np.stack(np.meshgrid(np.arange(1, 199), np.arange(1, 199)), -1).reshape(-1, 2))[:400]
+    xy = np.stack([west + at[:, 0], north - at[:, 1]], 1)
+    xy[1] = xy[0] + (3, -3)
+    names = [("maize", "wheat")[k % 2] for k in range(len(xy))]
+    names[1] = names[0]
+    shapes = shapely.points(xy).tolist()
+    wanted = asked(tmp_path, tif, shapes, names, origin=(west, north))
+    found = own_training(wanted, tmp_path / "out")
+    assert (found.recipe["gsd"], found.recipe["source"]["anchor"]) == (10.0, anchor)
+    assert found.left_out == {"in the pixel of another of the same class": 1}
+    frame = found.split.frame
+    grid = {"out_shape": (SIZE, SIZE), "transform": rasterio.Affine(10, 0, west, 0, -10, north)}
+    for k, name in enumerate(("maize", "wheat")):
+        mine = frame[frame["label"] == k]
+        burnt = {s: rasterize(f.geometry, **grid) for s, f in mine.groupby("split")}
+        rows, cols = np.nonzero(sum(burnt.values()))
+        of_class = np.array(names) == name
+        held = (np.delete(at, 1, 0) // 10)[np.delete(of_class, 1)][:, ::-1]  # of a corner the pixel right and below
+        np.testing.assert_array_equal(np.stack([rows, cols], 1), np.unique(held, axis=0))
+        n = {s: int(b.sum()) for s, b in burnt.items()}
+        said = f"{name}: pixels {n['train']} to learn from, {n['val']} to choose by, {n['test']} to score on"
+        assert said in found.said

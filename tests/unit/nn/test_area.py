@@ -79,7 +79,7 @@ def test_a_class_that_is_not_mapped_has_no_user_accuracy() -> None:
     ("counts", "mapped", "says"),
     [
         ([[1, 2]], [1.0], "shapes"),
-        ([[9, 0], [0, 1]], [1.0, 1.0], r"\[1\] have fewer than two"),
+        ([[9, 0], [0, 1]], [1.0, 1.0], r"1 of 2 mapped classes have fewer than two checked places: 1 has 1"),
         ([[9, -1], [0, 9]], [1.0, 1.0], "zero up"),
     ],
 )

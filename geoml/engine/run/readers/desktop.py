@@ -26,7 +26,7 @@ from geoml.io.stores.store import write_bytes
 LAYERS, PROJECT = "layers", "map.qgz"
 FILES = {
     LAYERS: "each layer of the map as one raster over all blocks (VRT), with its style (QML)",
-    PROJECT: "QGIS project of the layers and the polygons",
+    PROJECT: "QGIS project",
 }
 MOST_BANDS = 32
 """A layer of more, such as embeddings, is a table and no picture; its VRT would name each file for each band."""
@@ -60,6 +60,8 @@ def write_desktop(
     store.remove(*(store.sizes(LAYERS).keys() - written))
     polygons = [_polygons(out, name, plan.card) for name in features]
     files = {k: v for k, v in FILES.items() if k != LAYERS or written}
+    shown = [name for name, some in (("layers", rasters), ("polygons", polygons)) if some]
+    files[PROJECT] += f" of the {' and the '.join(shown)}" if shown else ""
     for one in polygons:
         style = f"{one.title}.qml"
         write_bytes(out / style, qml(polygon_renderer(one.classes, one.by)))

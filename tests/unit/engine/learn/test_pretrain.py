@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+import geoml
 from geoml import testing
 from geoml.cli.common import print_scores
 from geoml.engine.learn import pretrain
+from geoml.engine.learn.gather import PixelFeatures
 from geoml.engine.learn.pretrain import SeriesSample, fit, scores_of
 from geoml.engine.learn.pretrain_recipe import PretrainRecipe
 from geoml.engine.packages import encoder
-from geoml.errors import InputError, NothingFound
+from geoml.errors import InputError, ModelError, NothingFound
 from geoml.recipe import parse
 from tests.e2e.made_landcover import DATES, SCENE, scenes, write_encoder
 
@@ -59,6 +61,27 @@ def test_an_encoder_of_the_region_is_learnt_and_can_be_gone_on_from(
     assert f"other view found {card.scores['retrieval']:.3f}" in capsys.readouterr().out
     with pytest.raises(InputError, match="bands: "):
         scores_of(tmp_path / "a", recipe(catalog, bands=["nir", "red"]), "test")
+
+
+def test_bands_in_another_order_are_refused_later(catalog: Path, tmp_path: Path) -> None:
+    card = fit(recipe(catalog, epochs=1), tmp_path / "own")
+    assert card.profile is not None
+    np.testing.assert_allclose(10 ** np.array(card.profile.center), [0.05, 0.33], rtol=0.3)
+    query = {"catalog": str(catalog), "bbox": SCENE.bbox(inner=0.1), "datetime": DATES}
+    geoml.predict({"model": str(tmp_path / "own"), "query": query, "mask": "none"}, tmp_path / "out")
+    query["catalog"] = str(testing.write_catalog(tmp_path / "shuffled", scenes(("nir", "red"))))
+    with pytest.raises(ModelError, match="the values seem to be in another order: red holds nir, nir holds red"):
+        geoml.predict({"model": str(tmp_path / "own"), "query": query, "mask": "none"}, tmp_path / "out2")
+
+
+def test_numbers_that_are_no_reflectances_have_no_profile() -> None:
+    values = np.random.default_rng(0).uniform(50, 3000, (100, 4)).astype(np.float32)
+    parts = {"values": values, "looks": np.ones((100, 2), np.float32)}
+    place = np.zeros(100, np.int64)
+    found = PixelFeatures(parts, place, np.zeros((100, 3), np.int64), np.zeros((100, 2), np.float32))
+    assert pretrain._profile(found, 2) is None
+    small = PixelFeatures({**parts, "values": values / 10_000}, place, found.pixel, found.lonlat)
+    assert pretrain._profile(small, 2) is not None
 
 
 def test_bands_of_a_ratio_stay_as_they_are(catalog: Path, tmp_path: Path) -> None:
