@@ -184,7 +184,7 @@ def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _scores(scores: Mapping[str, Any]) -> dict[str, object] | None:
-    """Scores of classes made ready for the template; None when there are none."""
+    """Scores of classes, which are in the order of the confusion matrix, ready for the template; None for none."""
     if not {"miou", "iou", "confusion"} & set(scores):
         return None
     kinds = [k for k in ("iou", "f1", "precision", "recall") if isinstance(scores.get(k), Mapping)]

@@ -1,0 +1,33 @@
+"""The order of what a card says by class or by duration: a JSON object has none, and ours are written by the alphabet."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+_PERIOD = TypeAdapter(dt.timedelta)
+
+
+def in_order(value: Any, classes: Sequence[str]) -> Any:
+    """``value`` of JSON where each object by names of ``classes`` follows them, and one by ISO 8601 durations begins
+    with the shortest. Lists, and objects by anything else, stay as they are. Raises RecursionError for a deep one."""
+    if isinstance(value, list):
+        return [in_order(v, classes) for v in value]
+    if not isinstance(value, Mapping):
+        return value
+    keys = list(value)
+    if set(keys) <= set(classes):
+        keys.sort(key=classes.index)
+    elif all(k.startswith("P") for k in keys) and None not in (spans := {k: _span(k) for k in keys}).values():
+        keys.sort(key=lambda k: spans[k])
+    return {k: in_order(value[k], classes) for k in keys}
+
+
+def _span(text: str) -> dt.timedelta | None:
+    try:
+        return _PERIOD.validate_python(text)
+    except ValidationError:
+        return None
