@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from geoml.cli.common import Json, command, out_console
+from geoml.texts import percent
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +44,7 @@ def compare(
     shares = [
         (k, v) for k, v in (("run", found.as_json["of_run"]), ("file", found.as_json["of_file"])) if v is not None
     ]
-    lines += [f"{100 * share:.1f} % of those of the {whose} are in the other, too" for whose, share in shares]
+    lines += [f"{percent(share)} of those of the {whose} are in the other, too" for whose, share in shares]
     lines.append(
         f"left out of the file: {found.off_the_ground} off that ground, {found.other_months} of other months,"
         f" {found.without_geometry} without a geometry"

@@ -17,6 +17,7 @@ from geoml.cli.common import Json, Runs, command, err_console, example, out_cons
 from geoml.cli.resume import print_unchanged
 from geoml.errors import DataError, GeomlError
 from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
+from geoml.texts import percent
 
 
 class RunOr(TyperGroup):
@@ -150,7 +151,7 @@ def verify(recipe: VerifyRecipe, images: Images, as_json: Json = False) -> None:
                   "sun", "reason")  # fmt: skip
     for e in evidence:
         ratio = "" if e.log_likelihood_ratio is None else f"{_exp(e.log_likelihood_ratio)}"
-        level = "" if e.percentile is None else f"{e.percentile:.0%}"
+        level = percent(e.percentile, 0, none="")
         exif = e.exif if e.exif_km is None else f"{e.exif}, {e.exif_km:.0f} km"
         height = "" if e.sun_deg is None else f"{e.sun_deg:.0f}°"
         table.add_row(e.image_id, e.verdict or e.status, ratio, level, exif, e.clock, height, e.reason or "")

@@ -15,6 +15,7 @@ from geoml.errors import InputError
 from geoml.io.stac.left_out import summary
 from geoml.recipe import PredictRecipe
 from geoml.settings import settings
+from geoml.texts import percent
 
 
 def register(app: typer.Typer) -> None:
@@ -89,7 +90,7 @@ def outputs(out: str | Path, run: dict[str, Any]) -> None:
         size = sum(n for key, n in sizes.items() if key == name or key.startswith(f"{name}/"))
         table.add_row(name, f"{size / 1e6:.2f} MB", what)
     out_console.print(table)
-    out_console.print(f"{run['valid_percent']:.1f} % of the region has data", highlight=False)
+    out_console.print(f"{percent(run['valid_percent'] / 100)} of the region has data", highlight=False)
     if left_out := run.get("left_out"):
         out_console.print(summary(left_out), highlight=False)
     print_domain(run)

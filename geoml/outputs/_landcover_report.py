@@ -17,10 +17,10 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.areas import PixelAreas
 from geoml.io.report.canvas import Canvas
-from geoml.io.report.page import percent
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.report.template import template
 from geoml.outputs._class_report import ClassCounter, ClassReport
+from geoml.texts import percent
 
 
 @dataclass(frozen=True)

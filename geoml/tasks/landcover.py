@@ -13,6 +13,7 @@ from geoml.engine.learn.recipe import LearnRecipe
 from geoml.engine.task import OnEpoch
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_table import ScoreTable, number, sentence
+from geoml.texts import percent
 
 _COLUMNS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
@@ -105,7 +106,7 @@ def _said(learnt: Mapping[str, Any]) -> list[str]:
     if sets["limit"] is None:
         said = f"no prediction sets: {sets['places']} places are too few for {100 * sets['level']:g} %; expected"
         return [f"{said} {sets['least']} at least", *learnt["said"]]
-    held = f", {100 * sets['coverage']:.0f} % held in sets of {sets['size']:.2f} classes" if "coverage" in sets else ""
+    held = f", {percent(sets['coverage'])} held in sets of {sets['size']:.2f} classes" if "coverage" in sets else ""
     return [
         f"prediction sets of {100 * sets['level']:g} % calibrated on {sets['places']} places{held}",
         *learnt["said"],

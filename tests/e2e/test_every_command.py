@@ -23,6 +23,7 @@ from geoml.engine.train import quantize as quantizing
 from geoml.io.cards.map_card import MapCard
 from geoml.testing import pictures as photos
 from geoml.testing.films import film
+from geoml.texts import percent
 from tests.docs import given
 from tests.e2e.printed import PRINTED, Cli, commands, prints, rows, said, wide
 
@@ -457,7 +458,7 @@ def test_evaluate_of_change(said: Callable[..., str], tmp_path: Path) -> None:
     assert line.split(": ")[1].split("  ") == wanted
     objects = {k: v for k, v in rows(told).items() if "m²" in k}
     assert sum(int(v[0]) for v in objects.values()) == 2
-    assert "changed when a date is compared with itself 0.00%" in told
+    assert "changed when a date is compared with itself 0 %" in told
 
 
 @pytest.mark.slow
@@ -518,7 +519,7 @@ def test_train_and_evaluate_of_geolocation(
     assert set(found) == {"in-region", "held-out", "other-month"}
     for name, row in found.items():
         assert told[name][0] == f"{row['median_km']:.0f}"
-        assert told[name][1:5] == [f"{row[f'within_{d}']:.1%}" for d in (25, 200, 750, 2500)]
+        assert told[name][1:5] == [percent(row[f"within_{d}"]) for d in (25, 200, 750, 2500)]
         assert told[name][5] == f"{row['geoscore']:.0f}"
     assert "held-out" in (tmp_path / "page.html").read_text()
 

@@ -14,6 +14,7 @@ from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.io.report.score_table import ScoreTable
 from geoml.recipe import Frozen
+from geoml.texts import percent
 
 SCORES = {"mae": "MAE", "rmse": "RMSE", "crps": "CRPS"}
 
@@ -114,10 +115,10 @@ def _digits(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+    return percent(value, none="")
 
 
 def _skill(found: Mapping[str, Any] | None) -> str:
     if not found or found["skill"] is None:
         return ""
-    return f"{found['skill']:+.1%} on {found['best']}"
+    return f"{100 * found['skill']:+.1f} % on {found['best']}"

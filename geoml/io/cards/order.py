@@ -1,4 +1,4 @@
-"""The order of what a card says by class or by duration: a JSON object has none, and ours are written by the alphabet."""
+"""The order of what a card says by class or by duration: a JSON object has none, and ours are sorted."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from geoml.io.report.counts import UNKNOWN
 from geoml.io.report.part import Drawing, ReportPart
 from geoml.io.report.sketches import ID, BlockRows
 from geoml.io.stac.items import block_footprint
+from geoml.texts import percent
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     observations = None
     if np.count_nonzero(observed[1:UNKNOWN]) > 1:  # 0 and one other number is what the maps show already
         coloured = images.quantity_colours(0, most)[sheet.stored["valid"][0]]
-        text = ", ".join(f"{n}: {100 * s:.1f} %" for n, s in counts)
+        text = ", ".join(f"{n}: {percent(s)}" for n, s in counts)
         alt = f"Number of valid observations of each pixel: {text}."
         observations = picture(Drawing("Valid observations", coloured, alt, Markup()))
     inside = int(observed[:UNKNOWN].sum())

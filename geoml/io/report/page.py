@@ -29,6 +29,7 @@ from geoml.io.software import format_versions
 from geoml.io.stac.items import read_item
 from geoml.io.stores.hrefs import redact
 from geoml.recipe import PredictRecipe, Query
+from geoml.texts import percent
 
 STAGES = {
     "read": "find, read, mask and composite the images",
@@ -305,15 +306,6 @@ def _when(times: Sequence[str]) -> str:
     if not days:
         return ""
     return f"{times[0][:16].replace('T', ' ')} UTC" if len(times) == 1 else " to ".join(sorted(set(days)))
-
-
-def percent(value: float | None) -> str:
-    """A share as text; what is not all of it never reads as 100 %, what is not nothing never as 0 %."""
-    if value is None:
-        return "–"
-    if value in (0.0, 1.0):
-        return f"{100 * value:.0f} %"
-    return f"{min(max(100 * value, 0.1), 99.9):.1f} %"
 
 
 def ratio(value: float | None) -> str:

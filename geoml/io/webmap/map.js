@@ -7,7 +7,8 @@
   const native = Math.log2(156543.03392804097 / data.metres);
   const finest = Math.max(native, Math.log2((156543.03392804097 * Math.cos((((south + north) / 2) * Math.PI) / 180)) / data.gsd));
   const first = Math.max(Math.ceil(native), data.tiles_from || 0);  // farther out a tile would have too many blocks
-  const map = L.map("map", { maxZoom: Math.max(Math.ceil(data.server ? finest : native), data.server ? first : 0) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
+  // of its own: else tiles, which begin at some zoom, would be the limit of the map
+  const map = L.map("map", { minZoom: 0, maxZoom: Math.max(Math.ceil(data.server ? finest : native), data.server ? first : 0) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
   map.setMaxBounds(box.pad(2));
   L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
   map.fitBounds(box, { padding: [8, 8] });
@@ -164,7 +165,7 @@
     if (layer.sparse) element("p", "So little is known of it that none of its pixels is on this page; geoml view shows them.", set);
   });
   const images = data.pictures.map(function (picture) {
-    map.createPane(picture.key).style.zIndex = 250;
+    map.createPane(picture.key).style.zIndex = 150;  // below the layers, of which tiles are at 200
     const shown = L.imageOverlay(picture.uri, box, { pane: picture.key });
     row(picture.title, shown, 1, true);
     return shown;
