@@ -20,9 +20,9 @@
     if (parent) parent.appendChild(made);
     return made;
   }
-  function number(value) {
+  function number(value, digits = 5) {
     const small = Math.abs(value) < 0.001 && value !== 0;
-    return small ? value.toPrecision(3) : value.toLocaleString("en", { maximumSignificantDigits: 5 });
+    return small ? value.toPrecision(3) : value.toLocaleString("en", { maximumSignificantDigits: digits });
   }
   const panel = document.getElementById("panel");
 
@@ -335,8 +335,8 @@
 
   const ground = data.metres * Math.cos((box.getCenter().lat * Math.PI) / 180), square = data.sketch ? Math.max(ground, data.sketch) : ground;
   const finer = square > 1.5 * data.gsd ? "; the run has " + number(data.gsd) + " m, for which there is geoml view" : "";
-  const squares = "of each square of " + number(square) + " m of ground it knows one pixel, near the middle";
-  const coarse = data.server ? "full resolution" : data.sketch ? squares + finer : "a pixel is " + number(ground) + " m of ground" + finer;
+  const squares = "of each square of " + number(square, 2) + " m of ground it knows one pixel, near the middle";
+  const coarse = data.server ? "full resolution" : data.sketch ? squares + finer : "a pixel covers about " + number(ground, 2) + " m of ground" + finer;
   element("p", "Click the map for its values. Each is as stored and none is averaged: " + coarse + ". Map: Leaflet.", panel);
   if (data.sketch) element("p", "The run has many blocks, so the picture is a sketch" + (data.server ? " where you see the whole; closer in all pixels are shown." : "."), panel);
   if (data.sources.rows.length < data.sources.count) element("p", data.sources.rows.length + " of " + data.sources.count + " sources are known to this page.", panel);
