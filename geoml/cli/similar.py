@@ -53,7 +53,7 @@ def similar(
         scores=found.scores, rows=found.rows, planes=there.planes, side=there.side,
     )  # fmt: skip
     write_text(page, text)
-    table = Table("rank", "score", *(["best pixel"] if recipe.pixels else []), "longitude", "latitude", "chip",
+    table = Table("rank", *(["chip mean", "best pixel"] if recipe.pixels else ["score"]), "longitude", "latitude", "chip",
                   title=f"More like {place.about}")  # fmt: skip
     for row in found.rows.slice(0, SHOWN).to_pylist():
         at = "pixel_" if recipe.pixels else ""

@@ -106,8 +106,13 @@ def _said(learnt: Mapping[str, Any]) -> list[str]:
     if sets["limit"] is None:
         said = f"no prediction sets: {sets['places']} places are too few for {100 * sets['level']:g} %; expected"
         return [f"{said} {sets['least']} at least", *learnt["said"]]
-    held = f", {percent(sets['coverage'])} held in sets of {sets['size']:.2f} classes" if "coverage" in sets else ""
+    held = (
+        f"; on held-out ground they contain the true class {percent(sets['coverage'])} of the time,"
+        f" with {sets['size']:.2f} classes on average"
+        if "coverage" in sets
+        else ""
+    )
     return [
-        f"prediction sets of {100 * sets['level']:g} % calibrated on {sets['places']} places{held}",
+        f"prediction sets for {100 * sets['level']:g} %, calibrated on {sets['places']} places{held}",
         *learnt["said"],
     ]

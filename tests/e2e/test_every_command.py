@@ -123,6 +123,7 @@ def test_embed_and_similar(folder: Path, said: Callable[..., str], tmp_path: Pat
     for one in found.itertuples():
         place = [f"{v:.5f}" for v in (one.pixel_lon, one.pixel_lat)]
         assert rows(told)[str(one.rank)] == [f"{one.score:.3f}", f"{one.pixel_score:.3f}", *place, one.id]
+    assert "not by their colour" in (tmp_path / "f.html").read_text()
     assert f"{len(found)} of {chips} chips in {tmp_path / 'f.parquet'}; {tmp_path / 'f.html'} shows them" in told
 
 

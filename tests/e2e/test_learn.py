@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -32,8 +32,12 @@ from geoml.recipe import parse
 from geoml.settings import settings
 from tests.e2e.made_landcover import CLASSES, DATES, FOREIGN, SCENE, SEEN, TRUTH, labels, scenes, write_encoder
 from tests.e2e.printed import prints, rows, said, wide
+from tests.e2e.test_map import browser
 
-__all__ = ["said", "wide"]  # fixtures
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+__all__ = ["browser", "said", "wide"]  # fixtures
 
 KNOWN = SEEN.any(0)
 WHEN = [w for d in DATES for w in ("--datetime", d)]
@@ -228,6 +232,23 @@ def test_the_page_says_how_far_it_can_be_trusted(by_encoder: tuple[Path, str]) -
         assert row["name"] in page
         assert f"{row['mean']:.3f}" in page
     assert card.made["other"] in page
+    assert "at the limit" in page
+    assert re.search(r'background:#dc2626"></span>beyond it, outside of what was taught <b>[<>]?[\d.]+ %</b>', page)
+
+
+@pytest.mark.slow
+def test_its_tables_fit_a_screen_and_scroll_on_a_phone(by_encoder: tuple[Path, str], browser: Browser) -> None:
+    out, _ = by_encoder
+    for width, fits in ((1280, True), (390, False)):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto((out / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        tables = page.locator(".scroll:has(th:text('commonest class'))")
+        assert tables.count() == 2
+        for table in tables.all():
+            assert not fits or table.evaluate("t => t.scrollWidth == t.clientWidth")
+            assert "gradient" in table.evaluate("t => getComputedStyle(t).backgroundImage"), "what is cut has a shadow"
+        page.close()
 
 
 @pytest.mark.parametrize("run", ["by_bands", "by_encoder"])

@@ -111,6 +111,8 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     region = sheet.stored["valid"][0] != UNKNOWN
     extent = place.extent()
 
+    for name in {"before", "image"} & sheet.stored.keys():  # whose pixels may be larger, and hang over the edge
+        sheet.stored[name][3, ~region] = 0
     image = np.moveaxis(sheet.stored["image"], 0, -1).astype(np.uint8, copy=False)
 
     def picture(drawing: Drawing) -> Picture:
