@@ -17,7 +17,7 @@ from geoml.cli.common import Json, Runs, command, err_console, example, out_cons
 from geoml.cli.resume import print_unchanged
 from geoml.errors import DataError, GeomlError
 from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
-from geoml.texts import percent
+from geoml.texts import counted, percent
 
 
 class RunOr(TyperGroup):
@@ -81,12 +81,12 @@ def run(
         return
     if summary["computed"] == 0:
         print_unchanged(out)
-    counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
+    statuses = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
     km = summary["precision"]["rounded_to_km"]
     where = f"rounded to regions of {km:g} km" if km else "exact"
     made_by = f"features by {summary['backend']['name']} in {summary['backend']['precision']}"
     out_console.print(
-        f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now; "
+        f"{counted(summary['pictures'], 'picture')} in {out}: {statuses}; {summary['computed']} computed now; "
         f"places {where}; {made_by}"
     )
 
@@ -121,11 +121,13 @@ def geolocate_map(
         return
     if summary["computed"] == 0:
         print_unchanged(out)
-    counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
-    out_console.print(f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now")
+    statuses = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
+    out_console.print(
+        f"{counted(summary['pictures'], 'picture')} in {out}: {statuses}; {summary['computed']} computed now"
+    )
     if "stages" not in summary:
         chosen = " or ".join(f"{n}" for n in summary["thresholds"])
-        left = f"; {len(summary['left_out'])} frames left out" if summary["left_out"] else ""
+        left = f"; {counted(len(summary['left_out']), 'frame')} left out" if summary["left_out"] else ""
         if chosen:
             out_console.print(f"accepted from {chosen} inliers on{left}")
     else:
@@ -200,7 +202,7 @@ def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
         err_console.print(f"{name}: {why}", highlight=False)
     out_console.print(
         f"{summary['added']} added, {summary['known']} were already there, {len(summary['failed'])} could not be read; "
-        f"{summary['pictures']} pictures in {index}"
+        f"{counted(summary['pictures'], 'picture')} in {index}"
     )
 
 

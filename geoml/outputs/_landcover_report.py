@@ -20,7 +20,7 @@ from geoml.io.report.canvas import Canvas
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.report.template import template
 from geoml.outputs._class_report import ClassCounter, ClassReport
-from geoml.texts import percent
+from geoml.texts import counted, percent
 
 BEYOND = "#dc2626"
 """Colour of pixels beyond a limit, which is none of the scale."""
@@ -152,13 +152,14 @@ class LandCoverReport(ClassReport):
         sets = learnt["sets"]
         if sets["limit"] is None:
             view.said.append(
-                f"No prediction sets: {sets['places']} places are too few to calibrate {100 * sets['level']:g} % on;"
+                f"There are no prediction sets: {counted(sets['places'], 'place')} cannot calibrate"
+                f" {100 * sets['level']:g} %;"
                 f" expected {sets['least']} at least."
             )
         else:
             view.said.append(
                 f"A prediction set contains the true class {100 * sets['level']:g} % of the time on ground like that"
-                f" of the labels; it was calibrated on {sets['places']} places."
+                f" of the labels; it was calibrated on {counted(sets['places'], 'place')}."
             )
             if "coverage" in sets:
                 view.said.append(

@@ -138,9 +138,9 @@ class Plan(Frozen):
 
     @property
     def title(self) -> str:
-        """What is made by which model of what."""
+        """What is made, from what, by which model."""
         task = self.card.task.replace("_", " ")
-        return f"{task} by {self.card.name} over {self.collection or self.recipe.query.catalog}"
+        return f"{task} from {self.collection or self.recipe.query.catalog} by {self.card.name}"
 
     _shown: int | None = PrivateAttr(None)
     _date_of: tuple[object, dict[str, int]] | None = PrivateAttr(None)

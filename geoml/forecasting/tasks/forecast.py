@@ -14,7 +14,7 @@ from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.io.report.score_table import ScoreTable
 from geoml.recipe import Frozen
-from geoml.texts import percent
+from geoml.texts import counted, percent
 
 SCORES = {"mae": "MAE", "rmse": "RMSE", "crps": "CRPS"}
 
@@ -71,7 +71,8 @@ class Task:
         name, unit, by = scores["name"], scores["unit"], scores.get("by", "leads")
         leads = list(scores["methods"][name]["leads"])
         parts: list[ScoreTable | str] = [
-            f"{scores['variable']}, {scores['split']}: {scores['times']} reference times, {scores['places']} places;"
+            f"{scores['variable']}, {scores['split']}: {counted(scores['times'], 'reference time')},"
+            f" {counted(scores['places'], 'place')};"
             f" CRPS {crps} in the mean of {len(leads)} {by}, from"
             f" {len(scores['levels'])} quantiles"
         ]

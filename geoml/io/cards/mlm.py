@@ -115,7 +115,7 @@ def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, object]
     if "bbox" in item and not _of_a_point(item["bbox"]):
         fields["bbox"] = item["bbox"]
     fields |= kind.from_mlm(properties, asset)
-    classes = [c.get("name") for c in fields.get("classes") or () if isinstance(c, Mapping)]
+    classes = [str(c.get("name")) for c in fields.get("classes") or () if isinstance(c, Mapping)]
     return {k: in_order(v, classes) if k in BY_NAME else v for k, v in fields.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,13 +22,7 @@ def in_order(value: Any, classes: Sequence[str]) -> Any:
     keys = list(value)
     if set(keys) <= set(classes):
         keys.sort(key=classes.index)
-    elif all(k.startswith("P") for k in keys) and None not in (spans := {k: _span(k) for k in keys}).values():
-        keys.sort(key=lambda k: spans[k])
+    elif all(k.startswith("P") for k in keys):
+        with suppress(ValidationError):
+            keys = sorted(keys, key=_PERIOD.validate_python)
     return {k: in_order(value[k], classes) for k in keys}
-
-
-def _span(text: str) -> dt.timedelta | None:
-    try:
-        return _PERIOD.validate_python(text)
-    except ValidationError:
-        return None

@@ -29,7 +29,7 @@ from geoml.io.software import format_versions
 from geoml.io.stac.items import read_item
 from geoml.io.stores.hrefs import redact
 from geoml.recipe import PredictRecipe, Query
-from geoml.texts import percent
+from geoml.texts import counted, percent
 
 STAGES = {
     "read": "find, read, mask and composite the images",
@@ -160,7 +160,7 @@ def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], 
     if gaps or problems:
         parts = [f"{failed} of {planned} blocks failed"] if failed else []
         parts += [f"{gaps - failed} of {planned} blocks were not run"] if gaps > failed else []
-        parts += [f"{len(problems)} file{'s'[: len(problems) > 1]} cannot be read"] if problems else []
+        parts += [f"{counted(len(problems), 'file')} cannot be read"] if problems else []
         return {"level": "part", "text": "The map has gaps: " + ", ".join(parts), "more": f"{data}."}
     text = "The map is complete" if known > 0.5 else f"The map is complete, but only {data}"
     blocks = f"All {planned} blocks are" if planned > 1 else "The block is"
@@ -261,12 +261,12 @@ def _files(out: Path, files: Mapping[str, str]) -> list[dict[str, object]]:
 def _note(path: Path) -> str:
     if path.is_dir():
         count = sum(1 for _ in path.iterdir())
-        return f"{count} {'entries' if count != 1 else 'entry'}"
+        return counted(count, "entry", "entries")
     if path.suffix != ".parquet" or not path.exists():
         return ""
     try:
         rows = pq.read_metadata(path).num_rows
-        return f"{rows:,} row{'s'[: rows != 1]}, {size(path.stat().st_size)}"
+        return f"{counted(rows, 'row')}, {size(path.stat().st_size)}"
     except (OSError, ValueError):
         return "cannot be read"
 
@@ -333,4 +333,4 @@ def size(count: float | None) -> str:
 
 def _page(**context: object) -> str:
     path = Path(__file__).with_name("report.html.j2")
-    return template(path, percent=percent, ratio=ratio, area=area, size=size).render(**context)
+    return template(path, percent=percent, ratio=ratio, area=area, size=size, counted=counted).render(**context)

@@ -86,7 +86,7 @@ def learnt(**sets: Any) -> dict[str, Any]:
 def test_the_page_says_that_sets_are_missing_and_escapes_what_comes_from_files(tmp_path: Path) -> None:
     part = output({}, learnt()).report(tmp_path)
     said = str(part.section(None))
-    assert "No prediction sets: 12 places are too few to calibrate 90 % on; expected 20 at least." in said
+    assert "There are no prediction sets: 12 places cannot calibrate 90 %; expected 20 at least." in said
     assert "0.500" in said
     assert "12 labelled polygons" in said
     assert "without data of &lt;b&gt;." in said
