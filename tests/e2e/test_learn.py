@@ -30,6 +30,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.models.few_labels import FewLabels
 from geoml.recipe import parse
 from geoml.settings import settings
+from geoml.texts import percent
 from tests.e2e.made_landcover import CLASSES, DATES, FOREIGN, SCENE, SEEN, TRUTH, labels, scenes, write_encoder
 from tests.e2e.printed import prints, rows, said, wide
 from tests.e2e.test_map import browser
@@ -118,7 +119,8 @@ def test_learn(by_bands: tuple[Path, str], ground: Path) -> None:
     assert {"1", "5", "all"} <= set(table)
     assert re.fullmatch(r"[01]\.\d{3} ± 0\.\d{3}", table["1"][0])
     sets = scores["learnt"]["sets"]
-    assert f"prediction sets of 90 % calibrated on {count.sum()} places, {100 * sets['coverage']:.0f} % held" in told
+    assert f"prediction sets for 90 %, calibrated on {count.sum()} places;" in told
+    assert f"they contain the true class {percent(sets['coverage'])} of the time" in told
     assert f"{len(labels('point')) - count.sum()} points left out: without data." in told
     assert "Held-out labels are not a random sample of the map: for its accuracy and areas see geoml area draw." in told
     assert table["report.html"][0] == f"{(out / 'report.html').stat().st_size / 1e6:.2f} MB"
