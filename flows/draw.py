@@ -11,6 +11,7 @@ from prefect import task
 from prefect.states import Completed
 
 from geoml.engine.run.estimate import sample_places
+from geoml.texts import counted
 
 from . import command, form, signatures, steps
 
@@ -32,7 +33,7 @@ def draw(run: form.Text, out: form.Text, places: form.Count = 400, seed: int = 0
         seed: Another one draws other places.
     """
     count = sample(steps.absolute(run), places, steps.absolute(out), seed)
-    return Completed(message=f"{count} places in {out}; fill in the column reference")
+    return Completed(message=f"{counted(count, 'place')} in {out}; fill in the column reference")
 
 
 main = partial(command.run_with_arguments, draw)

@@ -16,6 +16,7 @@ from prefect.states import Completed
 from geoml.errors import NothingFound
 from geoml.geolocation import steps as geolocation
 from geoml.geolocation.recipe import LocateRecipe
+from geoml.texts import counted
 
 from . import command, form, show, signatures, steps
 
@@ -43,7 +44,9 @@ def geolocate(recipe: LocateRecipe, sources: form.Sources, out: form.Text, map: 
     except NothingFound as err:
         return Completed(name="Skipped", message=str(err))
     rows = [{"status": status, "pictures": n} for status, n in result["statuses"].items()]
-    show.publish(create_table_artifact, rows, key="geolocated", description=f"{result['pictures']} pictures in {out}")
+    show.publish(
+        create_table_artifact, rows, key="geolocated", description=f"{counted(result['pictures'], 'picture')} in {out}"
+    )
     return result
 
 

@@ -13,6 +13,7 @@ from prefect.states import Completed
 from geoml.errors import NothingFound
 from geoml.geolocation import steps as geolocation
 from geoml.geolocation.recipe import MapRecipe
+from geoml.texts import counted
 
 from . import command, form, show, signatures, steps
 
@@ -47,7 +48,9 @@ def match(
     except NothingFound as err:
         return Completed(name="Skipped", message=str(err))
     rows = [{"status": status, "pictures": n} for status, n in result["statuses"].items()]
-    show.publish(create_table_artifact, rows, key="matched", description=f"{result['pictures']} pictures in {out}")
+    show.publish(
+        create_table_artifact, rows, key="matched", description=f"{counted(result['pictures'], 'picture')} in {out}"
+    )
     return result
 
 

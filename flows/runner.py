@@ -27,6 +27,7 @@ from geoml.engine.workers.worker_pool import BatchResult, WorkerDied
 from geoml.errors import TransientError
 from geoml.io.stores.signed import current_signatures
 from geoml.settings import settings
+from geoml.texts import counted
 
 Runner = TaskRunner[Any]
 Pending = PrefectWrappedFuture[Tally, Future[Any]]
@@ -84,7 +85,7 @@ class Steps:
         return [n for n in range(self.count) if n not in self.futures]
 
     def submit(self, worker: Hashable, ids: Sequence[str]) -> None:
-        name = f"{len(ids)} blocks from {ids[0]}"
+        name = f"{counted(len(ids), 'block')} from {ids[0]}"
         parameters = {"out": self.out, "ids": list(ids), "name": name, "signatures": current_signatures()}
         self.futures[worker] = self._runner(worker).submit(self.step, parameters)
 

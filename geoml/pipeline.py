@@ -40,6 +40,7 @@ from geoml.io.stores.bucket import is_bucket
 from geoml.io.stores.claim import claim
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.recipe import Frozen, PredictRecipe, differences, load_yaml, parse
+from geoml.texts import counted
 
 if TYPE_CHECKING:
     from geoml.engine.clouds.items import CloudWork
@@ -433,7 +434,7 @@ def verdict(scan: monitoring.Scan, rows: Sequence[Mapping[str, Any]]) -> None:
         raise monitoring.days_error(scan.failed)
     if not rows and not scan.todo:
         raise NothingFound(
-            f"nothing new: all of the {scan.items} items found are done{'; ' * bool(scan.gap)}{scan.gap}"
+            f"nothing new: all found is done ({counted(scan.items, 'item')}){'; ' * bool(scan.gap)}{scan.gap}"
         )
 
 

@@ -32,6 +32,26 @@ def listed(words: Iterable[object], none: str = "none", *, joined: str = ", ", m
     return f"{joined.join(entries[:most])}{more}" or none
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 block``, ``2 blocks``, ``1,234 classes`` where the ``plural`` is not with an s alone."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def percent(value: float | None, digits: int = 1, none: str = "–") -> str:
+    """A share of 0 to 1 as ``37.2 %``, ``none`` for None. Rounding never makes all of what is not all, nor nothing of
+    what is not nothing: those read ``>99.9 %`` and ``<0.1 %``. Skill, which may be negative, is only rounded."""
+    if value is None:
+        return none
+    least = 10.0**-digits
+    if value in (0.0, 1.0):
+        return f"{100 * value:.0f} %"
+    if 0 < 100 * value < least:
+        return f"<{least:.{digits}f} %"
+    if 100 - least < 100 * value < 100:
+        return f">{100 - least:.{digits}f} %"
+    return f"{100 * value:.{digits}f} %"
+
+
 def text_of(value: object) -> str:
     """A property as recipes write it: a whole number is one also where its column has gaps."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from geoml.cli.common import out_console, print_scores
-from geoml.texts import listed, short
+from geoml.texts import counted, listed, short
 
 if TYPE_CHECKING:
     from geoml.io.cards.card import ModelCard
@@ -73,7 +73,7 @@ def _shown(name: str, value: Any) -> str:
     if name in ("gsd", "voxel"):
         return f"{value:g} m"
     if name == "radius" and isinstance(value, int):
-        return f"{value} pixels around each pixel count"
+        return f"{value} pixels: a result depends on the pixels up to that far around it"
     if name == "bands":
         return listed(map(_band, value), most=20)
     if isinstance(value, list) and all(isinstance(v, dict) and ("name" in v or "id" in v) for v in value):
@@ -83,7 +83,7 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, dict):
         plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}
         return short(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plain.items())
-                     or f"{len(value)} entries", LONGEST)  # fmt: skip
+                     or counted(len(value), "entry", "entries"), LONGEST)  # fmt: skip
     return short(json.dumps(value, ensure_ascii=False), LONGEST)
 
 

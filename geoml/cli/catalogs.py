@@ -13,6 +13,7 @@ from geoml.cli import options
 from geoml.cli.common import Json, command, example, out_console
 from geoml.io.cog.scene_fields import CatalogRecipe
 from geoml.settings import catalog_files, shipped
+from geoml.texts import counted
 
 catalogs = typer.Typer(
     help="STAC catalogs by name, and one of your own files.",
@@ -101,7 +102,7 @@ def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="
 
     recipe = with_files(recipe, out)
     scenes = scenes_of(recipe.scenes, recipe, recipe.datetime, skipped=recipe.skipped_shards)
-    catalog = write_scenes(scenes, recipe, out, f"{len(scenes)} scenes of files")
+    catalog = write_scenes(scenes, recipe, out, f"{counted(len(scenes), 'scene')} of files")
     table = Table(Column("item", overflow="fold"), "bands", "gsd", "CRS", "datetime", "which is")
     for scene in scenes:
         names = " ".join(name for file in scene.bands for name in file if name)

@@ -12,7 +12,7 @@ from geoml.cli import options
 from geoml.cli.common import Runs, command, out_console, use_backend
 from geoml.engine.clouds.recipe import CloudMaskRecipe
 from geoml.io.stac.left_out import summary
-from geoml.texts import short
+from geoml.texts import counted, short
 
 if TYPE_CHECKING:
     from geoml.engine.clouds.items import CloudWork
@@ -49,7 +49,7 @@ def _print(work: CloudWork) -> None:
         rule = work.catalog.profile(work.collection).mask
         assert rule is not None  # else there was something to do
         out_console.print(
-            f"All {len(work.items)} items have the mask {rule.asset}; --again makes others", highlight=False
+            f"{counted(len(work.items), 'item')}, all with the mask {rule.asset}; --again makes others", highlight=False
         )
     else:
         names = list(dict.fromkeys(name for mask in work.masks.values() for name in mask.pixels))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from geoml.cli.common import Json, command, out_console
+from geoml.texts import counted, percent
 
 
 def register(app: typer.Typer) -> None:
@@ -38,12 +39,13 @@ def compare(
         return
     apart = "" if found.median_m is None else f", {found.median_m:.1f} m apart in the middle"
     lines = [
-        f"{found.in_run} features in the run, {found.in_file} in the file on its ground; {found.both} are both{apart}"
+        f"{counted(found.in_run, 'feature')} in the run, {found.in_file} in the file on its ground;"
+        f" {found.both} are both{apart}"
     ]
     shares = [
         (k, v) for k, v in (("run", found.as_json["of_run"]), ("file", found.as_json["of_file"])) if v is not None
     ]
-    lines += [f"{100 * share:.1f} % of those of the {whose} are in the other, too" for whose, share in shares]
+    lines += [f"{percent(share)} of those of the {whose} are in the other, too" for whose, share in shares]
     lines.append(
         f"left out of the file: {found.off_the_ground} off that ground, {found.other_months} of other months,"
         f" {found.without_geometry} without a geometry"

@@ -20,6 +20,7 @@ from geoml.cli.common import Json, command, out_console
 from geoml.errors import GeomlError
 from geoml.redacted import redact
 from geoml.settings import PREFIX, Settings, catalog_folders, settings
+from geoml.texts import counted
 
 State = Literal["ok", "missing", "broken", "info"]
 
@@ -157,7 +158,7 @@ def device() -> Iterator[Finding]:
         yield Finding("device", settings().device, "broken", str(err))
         return
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} cores"
-    yield Finding("device", str(chosen), "ok", f"{name}, {torch.get_num_threads()} threads of torch")
+    yield Finding("device", str(chosen), "ok", f"{name}, torch with {counted(torch.get_num_threads(), 'thread')}")
     yield Finding("device", "backend", "info", f"{settings().backend}, precision {settings().precision}")
 
 

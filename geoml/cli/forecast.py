@@ -12,6 +12,7 @@ import typer
 from geoml.cli import options
 from geoml.cli.common import Json, command, out_console, print_warnings
 from geoml.forecasting.recipe import ForecastRunRecipe
+from geoml.texts import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +42,8 @@ def forecast(
         print(json.dumps(record))
         return
     out_console.print(
-        f"{record['rows']} rows in {out / 'rows.parquet'}: {record['variable']} at {record['places']} places,"
+        f"{counted(record['rows'], 'row')} in {out / 'rows.parquet'}: {record['variable']} at"
+        f" {counted(record['places'], 'place')},"
         f" {', '.join(record['leads'])} after {record['reference_time']}, by {record['model']}",
         highlight=False,
     )

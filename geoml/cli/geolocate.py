@@ -17,6 +17,7 @@ from geoml.cli.common import Json, Runs, command, err_console, example, out_cons
 from geoml.cli.resume import print_unchanged
 from geoml.errors import DataError, GeomlError
 from geoml.geolocation.recipe import LocateRecipe, LocatorRecipe, MapRecipe, SimilarRecipe, VerifyRecipe
+from geoml.texts import counted, percent
 
 
 class RunOr(TyperGroup):
@@ -80,12 +81,12 @@ def run(
         return
     if summary["computed"] == 0:
         print_unchanged(out)
-    counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
+    statuses = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
     km = summary["precision"]["rounded_to_km"]
     where = f"rounded to regions of {km:g} km" if km else "exact"
     made_by = f"features by {summary['backend']['name']} in {summary['backend']['precision']}"
     out_console.print(
-        f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now; "
+        f"{counted(summary['pictures'], 'picture')} in {out}: {statuses}; {summary['computed']} computed now; "
         f"places {where}; {made_by}"
     )
 
@@ -120,11 +121,13 @@ def geolocate_map(
         return
     if summary["computed"] == 0:
         print_unchanged(out)
-    counted = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
-    out_console.print(f"{summary['pictures']} pictures in {out}: {counted}; {summary['computed']} computed now")
+    statuses = ", ".join(f"{n} {status}" for status, n in summary["statuses"].items())
+    out_console.print(
+        f"{counted(summary['pictures'], 'picture')} in {out}: {statuses}; {summary['computed']} computed now"
+    )
     if "stages" not in summary:
         chosen = " or ".join(f"{n}" for n in summary["thresholds"])
-        left = f"; {len(summary['left_out'])} frames left out" if summary["left_out"] else ""
+        left = f"; {counted(len(summary['left_out']), 'frame')} left out" if summary["left_out"] else ""
         if chosen:
             out_console.print(f"accepted from {chosen} inliers on{left}")
     else:
@@ -150,7 +153,7 @@ def verify(recipe: VerifyRecipe, images: Images, as_json: Json = False) -> None:
                   "sun", "reason")  # fmt: skip
     for e in evidence:
         ratio = "" if e.log_likelihood_ratio is None else f"{_exp(e.log_likelihood_ratio)}"
-        level = "" if e.percentile is None else f"{e.percentile:.0%}"
+        level = percent(e.percentile, 0, none="")
         exif = e.exif if e.exif_km is None else f"{e.exif}, {e.exif_km:.0f} km"
         height = "" if e.sun_deg is None else f"{e.sun_deg:.0f}°"
         table.add_row(e.image_id, e.verdict or e.status, ratio, level, exif, e.clock, height, e.reason or "")
@@ -199,7 +202,7 @@ def index_add(recipe: LocatorRecipe, images: Images, index: IndexDir) -> None:
         err_console.print(f"{name}: {why}", highlight=False)
     out_console.print(
         f"{summary['added']} added, {summary['known']} were already there, {len(summary['failed'])} could not be read; "
-        f"{summary['pictures']} pictures in {index}"
+        f"{counted(summary['pictures'], 'picture')} in {index}"
     )
 
 

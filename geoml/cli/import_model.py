@@ -11,6 +11,7 @@ from geoml.cli import options
 from geoml.cli.common import command, out_console
 from geoml.cli.main import models
 from geoml.engine.packages.import_options import ImportOptions
+from geoml.texts import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +48,7 @@ def import_model(
     out_console.print(f"wrote {out}")
     if (off := card.scores.get("original_difference")) is not None:
         out_console.print(
-            f"its output differs from the original's by at most {off:.1g} on {card.scores['original_chips']} chip(s)",
+            f"its output differs from the original's by at most {off:.1g} on"
+            f" {counted(card.scores['original_chips'], 'chip')}",
             highlight=False,
         )

@@ -10,6 +10,7 @@ import typer
 from geoml.cli import options
 from geoml.cli.common import command, out_console, print_scores, print_warnings
 from geoml.engine.learn.recipe import LearnRecipe
+from geoml.texts import counted
 
 MODEL = "model"
 """Folder of the package in that of the run."""
@@ -40,7 +41,8 @@ def learn(
 
         frame = sample_places(out, places, out / "places.gpkg", recipe.seed)
         out_console.print(
-            f"{len(frame)} places in {out / 'places.gpkg'}; fill in the column reference, then geoml area estimate",
+            f"{counted(len(frame), 'place')} in {out / 'places.gpkg'}; fill in the column reference, then"
+            " geoml area estimate",
             highlight=False,
         )
 

@@ -16,6 +16,7 @@ from geoml.cli.common import Commands, Json, command, example, out_console
 from geoml.errors import InputError
 from geoml.io.report.score_table import number
 from geoml.registry import Registry
+from geoml.texts import counted
 
 app = typer.Typer(
     cls=Commands,
@@ -163,7 +164,7 @@ def area_draw(
     from geoml.engine.run.estimate import sample_places
 
     frame = sample_places(run, places, out, seed)
-    out_console.print(f"{len(frame)} places in {out}; fill in the column reference", highlight=False)
+    out_console.print(f"{counted(len(frame), 'place')} in {out}; fill in the column reference", highlight=False)
 
 
 @command(area, "next")
@@ -183,8 +184,8 @@ def area_next(
     frame = next_places(run, places, out, seed)
     column = frame.columns[1]
     out_console.print(
-        f"{len(frame)} places in {out}; fill in the column {column}, then give the geoml learn or geoml train that made"
-        f" the model again with --add {out} and another --out",
+        f"{counted(len(frame), 'place')} in {out}; fill in the column {column}, then give the geoml learn or geoml train"
+        f" that made the model again with --add {out} and another --out",
         highlight=False,
     )
 
@@ -215,7 +216,8 @@ def area_estimate(
     out_console.print(table)
     left = areas["left_out"]
     out_console.print(
-        f"overall accuracy {areas['overall']:.3f} ± {1.96 * areas['overall_se']:.3f} from {areas['places']} places; "
+        f"overall accuracy {areas['overall']:.3f} ± {1.96 * areas['overall_se']:.3f} from"
+        f" {counted(areas['places'], 'place')}; "
         f"left out: {left['without_reference']} without reference, {left['off_the_map']} off the map"
     )
 

@@ -15,6 +15,7 @@ from geoml.errors import InputError
 from geoml.io.stac.left_out import summary
 from geoml.recipe import PredictRecipe
 from geoml.settings import settings
+from geoml.texts import counted, percent
 
 
 def register(app: typer.Typer) -> None:
@@ -52,8 +53,8 @@ def look(recipe: PredictRecipe, *, backend: str | None) -> None:
 
     plan, items = make_plan(recipe)
     zones = ", ".join(z.plane.code for z in plan.zones)
-    blocks = f"{len(plan.blocks)} blocks of {recipe.block_size} pixels in {zones}"
-    out_console.print(f"{len(items)} items, {blocks}; nothing was read")
+    blocks = f"{counted(len(plan.blocks), 'block')} of {recipe.block_size} pixels in {zones}"
+    out_console.print(f"{counted(len(items), 'item')}, {blocks}; nothing was read")
     if plan.left_out:
         out_console.print(summary(plan.left_out), highlight=False)
 
@@ -84,12 +85,12 @@ def outputs(out: str | Path, run: dict[str, Any]) -> None:
     from geoml.io.stores.remote import run_store
 
     sizes = run_store(out).sizes()
-    table = Table("file", "size", "what", title=f"{len(run['blocks']['done'])} blocks in {out}")
+    table = Table("file", "size", "what", title=f"{counted(len(run['blocks']['done']), 'block')} in {out}")
     for name, what in run["files"].items():
         size = sum(n for key, n in sizes.items() if key == name or key.startswith(f"{name}/"))
         table.add_row(name, f"{size / 1e6:.2f} MB", what)
     out_console.print(table)
-    out_console.print(f"{run['valid_percent']:.1f} % of the region has data", highlight=False)
+    out_console.print(f"{percent(run['valid_percent'] / 100)} of the region has data", highlight=False)
     if left_out := run.get("left_out"):
         out_console.print(summary(left_out), highlight=False)
     print_domain(run)

@@ -12,6 +12,7 @@ from rich.table import Table
 from geoml.cli.common import Json, command, out_console
 from geoml.cli.main import models
 from geoml.io.report.score_table import number
+from geoml.texts import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +40,7 @@ def quantize(
         return
     record = card.int8
     loss = record.loss
-    title = f"IoU on the {record.split} split, {record.pixels} pixels"
+    title = f"IoU on the {record.split} split, {counted(record.pixels, 'pixel')}"
     table = Table("class", "torch fp32", *(f"{name} int8" for name in loss), title=title)
     first = next(iter(loss.values()))
     for name in first.before:
@@ -47,5 +48,5 @@ def quantize(
     table.add_row("mean", number(first.miou[0]), *(number(one.miou[1]) for one in loss.values()))
     out_console.print(table)
     lost = ", ".join(f"{100 * one.lost:+.2f} by {name}" for name, one in loss.items())
-    out_console.print(f"points of mean IoU lost: {lost}; ranges from {record.chips} chips", highlight=False)
+    out_console.print(f"points of mean IoU lost: {lost}; ranges from {counted(record.chips, 'chip')}", highlight=False)
     out_console.print(f"wrote {out}; GEOML_PRECISION=int8 and GEOML_BACKEND run it", highlight=False)

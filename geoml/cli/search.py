@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from geoml.cli import options
 from geoml.cli.common import Json, command, out_console
 from geoml.recipe import Query
-from geoml.texts import listed, short
+from geoml.texts import counted, listed, short
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,9 @@ def search(query: Query, as_json: Json = False) -> None:
         features = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in items]
         print(json.dumps({"type": "FeatureCollection", "features": features}))
         return
-    table = Table(Column("item", overflow="fold"), "datetime", "cloud %", "gsd", "assets", title=f"{len(items)} items")
+    table = Table(
+        Column("item", overflow="fold"), "datetime", "cloud %", "gsd", "assets", title=counted(len(items), "item")
+    )
     for item in items:
         p = item.properties
         when = p.get("datetime") or f"{p.get('start_datetime')}/{p.get('end_datetime')}"

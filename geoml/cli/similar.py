@@ -53,7 +53,8 @@ def similar(
         scores=found.scores, rows=found.rows, planes=there.planes, side=there.side,
     )  # fmt: skip
     write_text(page, text)
-    table = Table("rank", "score", *(["best pixel"] if recipe.pixels else []), "longitude", "latitude", "chip",
+    scored = ["chip mean", "best pixel"] if recipe.pixels else ["score"]
+    table = Table("rank", *scored, "longitude", "latitude", "chip",
                   title=f"More like {place.about}")  # fmt: skip
     for row in found.rows.slice(0, SHOWN).to_pylist():
         at = "pixel_" if recipe.pixels else ""

@@ -12,6 +12,7 @@ from rich.table import Table
 from geoml.cli import options
 from geoml.cli.common import Json, command, out_console, print_warnings
 from geoml.engine.stream.recipe import StreamRecipe
+from geoml.texts import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -57,4 +58,6 @@ def _print(record: dict[str, Any], out: Path) -> None:
         f"and model; {warm['answers']} warm-up frames ({warm['seconds']:.2f} s) are not counted"
     )
     about = f"{backend['name']} in {backend['precision']} on {backend['device']}"
-    out_console.print(f"{about}, {record['threads']} threads; {record['files']} files in {out}", highlight=False)
+    out_console.print(
+        f"{about}, {counted(record['threads'], 'thread')}; {counted(record['files'], 'file')} in {out}", highlight=False
+    )

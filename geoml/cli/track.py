@@ -12,6 +12,7 @@ from rich.table import Table
 from geoml.cli import options
 from geoml.cli.common import Json, command, out_console
 from geoml.engine.track.recipe import TrackRecipe
+from geoml.texts import counted
 
 SCORES = {"HOTA": "hota", "DetA": "deta", "AssA": "assa", "MOTA": "mota", "IDF1": "idf1"}
 
@@ -52,16 +53,18 @@ def track(
 def _print(found: dict[str, Any]) -> None:
     one, two = found["files"]
     out_console.print(
-        f"{found['positions']} positions in {one}, {found['tracks']} tracks in {two}, {found['moved']} of them moved",
+        f"{counted(found['positions'], 'position')} in {one},"
+        f" {counted(found['tracks'], 'track')} in {two}, {found['moved']} of them moved",
         highlight=False,
     )
     elsewhere = f", {found['elsewhere']} in another photo" if found["elsewhere"] else ""
     out_console.print(
-        f"{found['frames']} frames with {found['detections']} detections; {found['dropped']} not sure enough{elsewhere}"
+        f"{counted(found['frames'], 'frame')} with {counted(found['detections'], 'detection')};"
+        f" {found['dropped']} not sure enough{elsewhere}"
     )
     for what, reasons in (("could not be read", found["unread"]), ("could not be placed", found["unplaced"])):
         if reasons:
-            out_console.print(f"{len(reasons)} frames {what}; {reasons[0]}", highlight=False)
+            out_console.print(f"{counted(len(reasons), 'frame')} {what}; {reasons[0]}", highlight=False)
     for note in found["notes"]:
         out_console.print(note, highlight=False)
     if found["scores"]:

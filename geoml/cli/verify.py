@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from geoml.cli.common import Json, command, out_console
+from geoml.texts import percent
 
 
 def register(app: typer.Typer) -> None:
@@ -72,4 +73,4 @@ def number(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     """As percent; nothing for None."""
-    return "" if value is None else f"{value:.1%}"
+    return percent(value, none="")

@@ -55,16 +55,27 @@ def quicklook(
     return np.stack(layers if len(layers) == 3 else layers * 3, axis=-1), factor
 
 
+def shown(block: int, region: int) -> int:
+    """Pixels of a side that a picture of `SIDE` pixels shows of a ``block`` of so many: those that the ``region`` has,
+    so that a small one is as sharp as its data; a whole picture has four times `SIDE` pixels then, at most."""
+    return min(block, max(region, block // 4))
+
+
 def thinning(size: int) -> int:
-    """Every so many pixels of a block of ``size`` are one of what its picture is made of: two for one tell enough."""
+    """Every so many pixels are one of what a picture of ``size`` is made of: two for one tell enough."""
     return max(1, size // (2 * SIDE))
 
 
 def picture_factor(size: int) -> int:
-    """Pixels of a square block of ``size`` along a pixel of its picture."""
+    """Pixels of a block along a pixel of a picture that shows ``size`` of them in `SIDE`."""
     step = thinning(size)
     thin = -(-size // step)
     return step * max(1, -(-thin // SIDE))
+
+
+def covered(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """(h, w) True for cells of ``factor`` x ``factor`` pixels with one that is."""
+    return _summed(mask.astype(np.float32), factor) > 0
 
 
 def channels(names: Sequence[str]) -> tuple[int, ...]:

@@ -20,11 +20,11 @@ from geoml.engine.task import Task
 from geoml.errors import GeomlError
 from geoml.io.cards.domain import described
 from geoml.io.report.counts import COUNTS
-from geoml.io.report.page import area, percent
+from geoml.io.report.page import area
 from geoml.io.stores.remote import RunStore, run_store
 from geoml.io.stores.store import read_small
 from geoml.settings import settings
-from geoml.texts import plain, short
+from geoml.texts import percent, plain, short
 
 WIDE = 480
 """Pixels of the longer side of the picture."""
@@ -60,7 +60,11 @@ def markdown(store: RunStore, run: Mapping[str, Any]) -> str:
     """A run, which says ``run`` in its ``run.json``, as Markdown of bounded length."""
     failed, done = len(run["blocks"]["failed"]), len(run["blocks"]["done"])
     verdict = "All blocks are done" if not failed else f"{failed} of {done + failed} blocks failed"
-    lines = [f"## {escaped(run['title'])}", "", f"**{verdict}.** {run['valid_percent']:.1f} % of the region has data."]
+    lines = [
+        f"## {escaped(run['title'])}",
+        "",
+        f"**{verdict}.** {escaped(percent(run['valid_percent'] / 100))} of the region has data.",
+    ]
     if words := described(run):
         lines += ["", f"{words[:1].upper()}{escaped(words[1:])}."]
     lines += ["", *_first([f"Warning: {escaped(warning)}" for warning in run.get("warnings") or ()])]
@@ -68,7 +72,9 @@ def markdown(store: RunStore, run: Mapping[str, Any]) -> str:
     if rows := _areas(store):
         total = sum(rows.values()) or 1.0
         lines += ["", "| class | area | share |", "|---|---:|---:|"]
-        lines += [f"| {escaped(name)} | {area(size)} | {percent(size / total)} |" for name, size in rows.items()]
+        lines += [
+            f"| {escaped(name)} | {area(size)} | {escaped(percent(size / total))} |" for name, size in rows.items()
+        ]
     lines += ["", *_picture(store)]
     link = public_url(store.url, "report.html")
     lines += ["", f"[Report]({link})" if link else f"Report: {escaped(store.url)}/report.html"]

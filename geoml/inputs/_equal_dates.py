@@ -24,6 +24,7 @@ from geoml.engine.run.blocks import predictor_of
 from geoml.engine.run.plan import Plan, SelfChange
 from geoml.engine.run.planned import load_planned
 from geoml.grid.plane import Window
+from geoml.texts import percent
 
 T = TypeVar("T", bound=np.generic)
 Together = Callable[[Sequence[Pixels]], Pixels]
@@ -95,10 +96,10 @@ def doubt(found: SelfChange | None, when: Sequence[str]) -> str:
     """What is to be said of it, with the ``datetime`` of each date; empty if it is little."""
     if found is None or found.share <= LIMIT:
         return ""
-    each = ", ".join(f"{share:.1%} of {date}" for share, date in zip(found.dates, when, strict=True))
+    each = ", ".join(f"{percent(share)} of {date}" for share, date in zip(found.dates, when, strict=True))
     return (
-        f"{found.share:.1%} is called changed when a date is compared with itself ({each}): the model does not fit "
-        "this ground, and as much of what it calls changed may be none"
+        f"{percent(found.share)} is called changed when a date is compared with itself ({each}): the model does not "
+        "fit this ground, and as much of what it calls changed may be none"
     )
 
 

@@ -100,9 +100,9 @@ def describe(have: Sequence[str | None], want: str | None) -> str:
     stated = sorted({h for h in have if h is not None})
     listed = ", ".join(stated) + (" or not known" if stated and None in have else "")
     if want is None:
-        return f"taken as they are: the data are in {listed}, the model's unit is not known" if stated else "not known"
+        return f"not converted: the data are in {listed}, the unit of the model is not known" if stated else "not known"
     if not stated:
-        return f"taken as they are: the model wants {want}, the data's unit is not known"
+        return f"not converted: the model expects {want}, the unit of the data is not known"
     if any(differ(h, want) for h in stated):
         return f"{listed}, converted to {want}" + (" where it is known" if None in have else "")
-    return want if None not in have else f"{want}; not known of some items, which are taken as they are"
+    return want if None not in have else f"{want}; not known of some items, which are not converted"

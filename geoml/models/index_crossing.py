@@ -22,6 +22,7 @@ from geoml.models.index_difference import IndexDifference
 from geoml.nn import thresholded
 from geoml.nn.otsu import otsu
 from geoml.nn.thresholded import STEEPEST
+from geoml.texts import percent
 
 TASKS = ("change",)
 TINY: dict[str, object] = {}
@@ -92,8 +93,9 @@ class IndexCrossing(IndexDifference):
         if (explained := 1 - split.deviation**2 / total) > TWO_SIDES:
             return ""
         return (
-            f"the index of both dates has one mode: its threshold of {split.threshold:.2f} explains {explained:.0%} of "
-            f"the variance, and two sides would explain more than {TWO_SIDES:.0%}; give a threshold"
+            f"the index of both dates has one mode: its threshold of {split.threshold:.2f} explains "
+            f"{percent(explained, 0)} of the variance, and two sides would explain more than "
+            f"{percent(TWO_SIDES, 0)}; give a threshold"
         )
 
     def both(self, pixels: Float[Tensor, "pixel channel"]) -> Float64[Tensor, " both"]:

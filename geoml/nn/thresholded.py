@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from geoml.errors import DataError, InputError
 from geoml.nn.empirical_null import null_above
 from geoml.nn.otsu import otsu
+from geoml.texts import percent
 
 LEAST = 100
 """Pixels that a calibration needs; also ten for each number of a pixel."""
@@ -107,8 +108,9 @@ class Thresholded(nn.Module, ABC):
         if null <= ONE_MODE * above:
             return ""
         return (
-            f"the magnitude of change has one mode: {above:.1%} of the pixels lie above the threshold, and {null:.1%} "
-            "would if nothing had changed; the split shows where the dates differ most, not what has changed"
+            f"the magnitude of change has one mode: {percent(above)} of the pixels lie above the threshold, and "
+            f"{percent(null)} would if nothing had changed; the split shows where the dates differ most, not what has "
+            "changed"
         )
 
 

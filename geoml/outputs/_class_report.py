@@ -17,9 +17,10 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.areas import PixelAreas
 from geoml.io.report.canvas import Canvas
-from geoml.io.report.page import area, percent
+from geoml.io.report.page import area
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.report.template import template
+from geoml.texts import percent
 
 
 @dataclass
@@ -153,7 +154,7 @@ class ClassReport:
         mean = view.confidence
         colours = images.class_colours({c.value: c.color for c in self.card.classes}, self.card.nodata)
         scale = images.quantity_colours(view.low * self.steps, self.steps, self.nodata)
-        said = ", ".join(f"{r.name} {100 * r.share:.1f} %" for r in view.classes)
+        said = ", ".join(f"{r.name} {percent(r.share)}" for r in view.classes)
         what = view.sure.capitalize() if self.change else "Confidence of the class"
         sure = f"{what}; mean {mean if mean is None else round(mean, 3)}."
         return (

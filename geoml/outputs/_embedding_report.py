@@ -15,6 +15,7 @@ from geoml.io.report import images
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.outputs._embedding_coding import COMPONENTS
+from geoml.texts import percent
 
 
 class KnownCounter:
@@ -65,7 +66,7 @@ class EmbeddingReport:
         colours[..., 3] = np.where(colours[..., 3] > 0, 255, 0)
         colours[colours[..., 3] == 0] = images.CLEAR
         shares = ", ".join(
-            f"{name} {100 * share:.0f} %" for name, share in zip(COMPONENTS, self.explained, strict=True)
+            f"{name} {percent(share, 0)}" for name, share in zip(COMPONENTS, self.explained, strict=True)
         )
         below = Markup(
             '<p class="small soft">Similar colours are similar embeddings: the first three principal components, with'

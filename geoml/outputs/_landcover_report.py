@@ -17,16 +17,20 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
 from geoml.io.report.areas import PixelAreas
 from geoml.io.report.canvas import Canvas
-from geoml.io.report.page import percent
 from geoml.io.report.part import Drawing, ReportLayer
 from geoml.io.report.template import template
 from geoml.outputs._class_report import ClassCounter, ClassReport
+from geoml.texts import counted, percent
+
+BEYOND = "#dc2626"
+"""Colour of pixels beyond a limit, which is none of the scale."""
 
 
 @dataclass(frozen=True)
 class Beside:
     """A layer beside the class: its ``title`` on the page, ``what`` a message calls it, the ends of its scale of
-    colours as stored and in words, and the stored value above which a pixel is counted (None: its mean is said)."""
+    colours as stored and in words, the stored value above which a pixel is counted (None: its mean is said), and what
+    those pixels are, where they have a colour of their own."""
 
     title: str
     what: str
@@ -34,6 +38,7 @@ class Beside:
     high: float
     ends: tuple[str, str]
     above: int | None = None
+    beyond: str = ""
 
 
 def layers(made: Mapping[str, Any], classes: int, fine: int) -> dict[str, Beside]:
@@ -42,8 +47,10 @@ def layers(made: Mapping[str, Any], classes: int, fine: int) -> dict[str, Beside
     if made.get("limit") is not None:
         found["sets"] = Beside("Classes in the set", "prediction sets", 1.0, float(max(classes, 2)), ("one", "all"))
     if made.get("references"):
-        ends = ("as taught", "1.5 times as far as taught")
-        found["dissimilarity"] = Beside("Outside of what was taught", "dissimilarity", 0.0, 1.5 * fine, ends, fine)
+        ends, beyond = ("like a label", "at the limit"), "beyond it, outside of what was taught"
+        found["dissimilarity"] = Beside(
+            "Outside of what was taught", "dissimilarity", 0.0, float(fine), ends, fine, beyond
+        )
     if made.get("other"):
         found["disagreement"] = Beside("Disagreement", "disagreement", 0.0, 1.0, ("both agree", "another class"), 0)
     return found
@@ -116,8 +123,12 @@ class LandCoverReport(ClassReport):
         for key, beside in self.beside.items():
             if key not in stored:
                 continue
-            colours = images.quantity_colours(beside.low, beside.high, self.nodata)[stored[key].astype(np.intp)]
+            table = images.quantity_colours(beside.low, beside.high, self.nodata)
+            if beside.beyond and beside.above is not None:
+                table[beside.above + 1 : self.nodata] = (*images.rgb(BEYOND), 255)
+            colours = table[stored[key].astype(np.intp)]
             ends = {"gradient": images.gradient(), "low": beside.ends[0], "high": beside.ends[1]}
+            ends |= {"beyond": beside.beyond, "colour": BEYOND, "share": percent(self._share(key))}
             alt = f"{beside.title}: {self._said(key)}; {canvas.extent()}."
             found.append(Drawing(beside.title, colours, alt, self._html("legend", ends)))
         return tuple(found)
@@ -142,17 +153,20 @@ class LandCoverReport(ClassReport):
         sets = learnt["sets"]
         if sets["limit"] is None:
             view.said.append(
-                f"No prediction sets: {sets['places']} places are too few to calibrate {100 * sets['level']:g} % on;"
+                f"There are no prediction sets: {counted(sets['places'], 'place')} cannot calibrate"
+                f" {100 * sets['level']:g} %;"
                 f" expected {sets['least']} at least."
             )
         else:
-            held = f", held-out ground {percent(sets['coverage'])} in sets of {sets['size']:.2f} classes" * (
-                "coverage" in sets
-            )
             view.said.append(
-                f"Prediction sets promise {100 * sets['level']:g} % on ground like that of the labels, calibrated on"
-                f" {sets['places']} places{held}."
+                f"A prediction set contains the true class {100 * sets['level']:g} % of the time on ground like that"
+                f" of the labels; it was calibrated on {counted(sets['places'], 'place')}."
             )
+            if "coverage" in sets:
+                view.said.append(
+                    f"On held-out ground prediction sets contained the true class {percent(sets['coverage'])} of the"
+                    f" time, and had {sets['size']:.2f} classes on average."
+                )
         view.said += [f"{b.title}: {self._said(k)}." for k, b in self.beside.items()]
         if other := self.card.made.get("other"):
             view.said.append(f"The other model is {other}.")

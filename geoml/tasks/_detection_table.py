@@ -35,7 +35,7 @@ def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
     whole = {**_WHOLE, **(_MASKS if masks else {})}
     said.append(sentence({shown: scores.get(k) for k, shown in whole.items()}))
     if scores["count_error"] is not None:
-        said.append(f"count {scores['count_error']:+.1%}")
+        said.append(f"count {100 * scores['count_error']:+.1f} %")
     confident = f" and a score of {scores['confident']:g} or more" if "confident" in scores else ""
     said.append(f"AP: mean of overlaps of 0.50 to 0.95; precision, recall and F1 at {AT:g}{confident or _AT}")
     if points := scores.get("points"):
@@ -59,7 +59,7 @@ def _calibration(found: Mapping[str, Any]) -> list[str]:
     kind = "calibrated confidence: " if found["calibrated"] else "confidence that is not calibrated: "
     said = sentence({v: found[k] for k, v in names.items()}, kind)
     counts = {"sum_error": "sum of confidences", "count_error": "expected count"}
-    parts = [f"{v} {found[k]:+.1%}" for k, v in counts.items() if found[k] is not None]
+    parts = [f"{v} {100 * found[k]:+.1f} %" for k, v in counts.items() if found[k] is not None]
     if found["squares"]:
         parts.append(
             f"95 % intervals contain the true count of {found['inside']} of {found['squares']} squares of ground"

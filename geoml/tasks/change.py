@@ -24,6 +24,7 @@ from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import _loop, segmentation
 from geoml.tasks._classes import HeldOutClasses, calibration, check_classes, notes
+from geoml.texts import percent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +114,7 @@ class Task:
             shown.append(ScoreTable("", ("changed objects", "in truth", "found", "of their pixels"), tuple(rows)))
         for key, said in _KNOWN.items():
             if consistency.get(key) is not None:
-                shown.append(f"{said} {consistency[key]:.2%}")
+                shown.append(f"{said} {percent(consistency[key], 2)}")
         return shown
 
 

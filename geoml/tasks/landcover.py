@@ -13,6 +13,7 @@ from geoml.engine.learn.recipe import LearnRecipe
 from geoml.engine.task import OnEpoch
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report.score_table import ScoreTable, number, sentence
+from geoml.texts import counted, percent
 
 _COLUMNS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
@@ -56,7 +57,7 @@ class Task:
             )
             for n in scores["f1"]
         ]
-        title = f"{scores['split']}, {scores['pixels']} pixels"
+        title = f"{scores['split']}, {counted(scores['pixels'], 'pixel')}"
         base = scores["baseline"]
         found: list[ScoreTable | str] = [
             ScoreTable(title, ("class", *_COLUMNS.values(), "pixels", "places"), tuple(rows)),
@@ -103,10 +104,15 @@ def _curve(learnt: Mapping[str, Any]) -> list[ScoreTable | str]:
 def _said(learnt: Mapping[str, Any]) -> list[str]:
     sets = learnt["sets"]
     if sets["limit"] is None:
-        said = f"no prediction sets: {sets['places']} places are too few for {100 * sets['level']:g} %; expected"
-        return [f"{said} {sets['least']} at least", *learnt["said"]]
-    held = f", {100 * sets['coverage']:.0f} % held in sets of {sets['size']:.2f} classes" if "coverage" in sets else ""
+        said = f"no prediction sets: {counted(sets['places'], 'place')} cannot calibrate {100 * sets['level']:g} %;"
+        return [f"{said} expected {sets['least']} at least", *learnt["said"]]
+    held = (
+        f"; on held-out ground they contain the true class {percent(sets['coverage'])} of the time,"
+        f" with {sets['size']:.2f} classes on average"
+        if "coverage" in sets
+        else ""
+    )
     return [
-        f"prediction sets of {100 * sets['level']:g} % calibrated on {sets['places']} places{held}",
+        f"prediction sets for {100 * sets['level']:g} %, calibrated on {counted(sets['places'], 'place')}{held}",
         *learnt["said"],
     ]

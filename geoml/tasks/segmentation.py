@@ -22,6 +22,7 @@ from geoml.outputs.classes import STEPS
 from geoml.recipe import Frozen
 from geoml.tasks import _loop
 from geoml.tasks._classes import HeldOutClasses, calibration, check_classes, notes
+from geoml.texts import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +100,7 @@ class Task:
     @staticmethod
     def table(scores: Mapping[str, Any]) -> list[ScoreTable | str]:
         """A row for each class; the totals beside those of a map that is everywhere the most common class."""
-        title = f"{scores['split']} split, {scores['pixels']} pixels"
+        title = f"{scores['split']} split, {counted(scores['pixels'], 'pixel')}"
         support = scores.get("support", {})  # packages from before have none
         rows = []
         for name in scores["iou"]:

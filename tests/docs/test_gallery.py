@@ -19,6 +19,22 @@ def test_every_package_that_ships_has_a_line() -> None:
     assert named == set(cards.names())
 
 
+def test_every_picture_is_in_the_gallery_with_the_command_that_makes_it() -> None:
+    """A picture of the documents is that of a demo; the pages of the site are linked to it."""
+    docs = Path(__file__).parents[2] / "docs"
+    gallery = (docs / "gallery.md").read_text(encoding="utf-8")
+    sections = gallery.split("\n## ")[1:]
+    shown = [re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text) for text in sections]
+    assert sorted(name for names in shown for name in names) == sorted(
+        path.name for path in docs.iterdir() if path.suffix in (".png", ".jpg")
+    )
+    for text, (picture,) in zip(sections, shown, strict=True):
+        kind = Path(picture).stem
+        assert f"`geoml demo{'' if kind == 'demo' else f' --{kind}'}`" in text
+        assert re.findall(r"\]\((\w+\.md)\)", text)
+    assert "gallery.md" in (docs / "site" / "mkdocs.yml").read_text(encoding="utf-8")
+
+
 def test_figures_of_dynamic_world_are_those_of_its_card() -> None:
     card = cards.read("dynamic-world", MapCard)
     rows = PAGE.split("## dynamic-world")[1]

@@ -49,7 +49,7 @@ def test_nothing_wrong_is_no_error(cli: Callable[..., Result], threshold: str, m
     words = ["predict", "--model", threshold, "--catalog", made, "--bbox", *box, "--datetime", "2024"]
     dry = cli(*words, "--out", tmp_path / "dry", "--dry-run")
     assert dry.exit_code == 0, dry.stderr
-    assert "1 items" in dry.stdout
+    assert "1 item" in dry.stdout
     assert not (tmp_path / "dry").exists()
     result = cli(*words, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr

@@ -20,6 +20,7 @@ from geoml import models, testing
 from geoml.engine.packages import package
 from geoml.errors import DataError, InputError, ModelError, NothingFound
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
+from geoml.texts import percent
 
 BANDS = ("red", "nir")
 BEFORE = testing.Scene(
@@ -231,7 +232,7 @@ def test_a_model_that_sees_change_between_equal_dates_is_told(max_shift: float, 
     said = json.loads((out / "run.json").read_text())
     assert said["self_change"]["share"] == pytest.approx(np.mean(said["self_change"]["dates"]), abs=1e-6)
     assert "compared with itself" in said["warnings"][0]
-    assert f"{said['self_change']['share']:.1%}" in said["warnings"][0]
+    assert percent(said["self_change"]["share"]) in said["warnings"][0]
     assert "compared with itself" in (out / "report.html").read_text()
     other = run(model, tmp_path, [], "other", block_size=1024, max_shift=max_shift, features=False, map=False)
     assert json.loads((other / "run.json").read_text())["self_change"] == said["self_change"]

@@ -183,7 +183,7 @@ def test_items_with_a_mask_are_passed_on(said: Callable[..., str], cloudy: str, 
         cloudy,
     )
     told = said(*words, "--out", tmp_path / "out")
-    assert "All 1 items have the mask quality; --again makes others" in told
+    assert "1 item, all with the mask quality; --again makes others" in told
     query = {"catalog": str(tmp_path / "out" / "catalog.yaml"), "bbox": SCENE.bbox(), "datetime": "2024"}
     geoml.predict({"model": threshold, "query": query}, tmp_path / "map")
     found = testing.read_map(tmp_path / "map")[SCENE.crs].part(SCENE.window)[0]

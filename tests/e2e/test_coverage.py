@@ -13,6 +13,7 @@ from typer.testing import Result
 from geoml import testing
 from geoml.cube.region import inside
 from geoml.grid.region import from_bbox
+from geoml.texts import percent
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 300, 400), seed=5), bands=("red", "nir"))
 
@@ -37,7 +38,7 @@ def test_coverage_is_of_the_region_that_was_asked_for_at_any_block_size(
         assert printed.exit_code == 0, printed.output
         run = json.loads((out / "run.json").read_text(encoding="utf-8"))
         known[size] = run["region_pixels"], run["valid_pixels"], run["valid_percent"]
-        said = f"{run['valid_percent']:.1f} % of the region has data"
+        said = f"{percent(run['valid_percent'] / 100)} of the region has data"
         assert said in printed.output
         page = re.sub(r"<[^>]+>|\s+", " ", (out / "report.html").read_text(encoding="utf-8"))
         assert f"only {said}" in page, "most of it has none, which a green page would hide"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import geoml
 from geoml.cli.demos import forecast
+from geoml.texts import percent
 from tests.e2e.printed import said, wide
 
 __all__ = ["said", "wide"]  # fixtures
@@ -36,7 +37,7 @@ def test_an_hour_of_rain_is_forecast_and_what_came_true_is_said(said: Callable[.
         assert row["n"] > 20_000
         assert row["skill"] > 0.15
         assert f"{row['mae']:.3f}" in told
-        assert f"{row['skill']:.1%}" in told
+        assert percent(row["skill"]) in told
     assert f"Look at {out / 'report.html'}" in told.replace("\n", "")
     rain = geoml.open(out).lead_PT15M
     assert rain.attrs["units"] == "mm/h"

@@ -270,7 +270,7 @@ def test_another_level_is_said_and_refused_when_asked(
     model = levelled(tmp_path / "top", known, level="L1C")
     surface = replace(LIKE, properties={"processing:level": "L2A"})
     run(surface, name="warned", model=model)
-    assert "top: level: 1 of L2A among 1 items; the model was trained on L1C" in caplog.text
+    assert "top: level: 1 of L2A among 1 item; the model was trained on L1C" in caplog.text
     with pytest.raises(ModelError, match="top: level: 1 of L2A"):
         run(surface, name="refused", model=model, out_of_domain="refuse")
     run(replace(LIKE, properties={"processing:level": "L1C"}), name="same", model=model, out_of_domain="refuse")

@@ -70,7 +70,7 @@ def test_pictures_on_a_map(said: Callable[..., str], tmp_path: Path) -> None:
     told = said("geolocate", "map", tmp_path / "in", "--reference", tmp_path / "mosaic.tif",
                 "--out", tmp_path / "found.parquet", "--map", tmp_path / "found.html")  # fmt: skip
     row = geopandas.read_parquet(tmp_path / "found.parquet").iloc[0]
-    assert told.splitlines()[0] == f"1 pictures in {tmp_path / 'found.parquet'}: 1 ok; 1 computed now"
+    assert told.splitlines()[0] == f"1 picture in {tmp_path / 'found.parquet'}: 1 ok; 1 computed now"
     threshold = re.fullmatch(r"accepted from (\d+) inliers on", told.splitlines()[1])
     assert threshold
     assert int(threshold[1]) <= row.inliers

@@ -167,7 +167,7 @@ def test_the_state_says_where_the_images_are_unlike_the_training_data(
     known = nightly.monitor.parameters.properties
     nights = {k: v for k, v in flat(given).items() if k in known}
     series = nightly.monitor(**nights, out=str(tmp_path / "series"), until="2024-06-05", return_state=True)
-    assert series.message == "1 new; 1 days; images unlike the training data of the model on 2024-06-01"
+    assert series.message == "1 new; 1 day; images unlike the training data of the model on 2024-06-01"
 
 
 def kept_by_prefect() -> bytes:

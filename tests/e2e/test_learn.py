@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -30,10 +30,15 @@ from geoml.io.cards.map_card import MapCard
 from geoml.models.few_labels import FewLabels
 from geoml.recipe import parse
 from geoml.settings import settings
+from geoml.texts import percent
 from tests.e2e.made_landcover import CLASSES, DATES, FOREIGN, SCENE, SEEN, TRUTH, labels, scenes, write_encoder
 from tests.e2e.printed import prints, rows, said, wide
+from tests.e2e.test_map import browser
 
-__all__ = ["said", "wide"]  # fixtures
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+__all__ = ["browser", "said", "wide"]  # fixtures
 
 KNOWN = SEEN.any(0)
 WHEN = [w for d in DATES for w in ("--datetime", d)]
@@ -114,7 +119,8 @@ def test_learn(by_bands: tuple[Path, str], ground: Path) -> None:
     assert {"1", "5", "all"} <= set(table)
     assert re.fullmatch(r"[01]\.\d{3} ± 0\.\d{3}", table["1"][0])
     sets = scores["learnt"]["sets"]
-    assert f"prediction sets of 90 % calibrated on {count.sum()} places, {100 * sets['coverage']:.0f} % held" in told
+    assert f"prediction sets for 90 %, calibrated on {count.sum()} places;" in told
+    assert f"they contain the true class {percent(sets['coverage'])} of the time" in told
     assert f"{len(labels('point')) - count.sum()} points left out: without data." in told
     assert "Held-out labels are not a random sample of the map: for its accuracy and areas see geoml area draw." in told
     assert table["report.html"][0] == f"{(out / 'report.html').stat().st_size / 1e6:.2f} MB"
@@ -233,11 +239,28 @@ def test_the_page_says_how_far_it_can_be_trusted(by_encoder: tuple[Path, str]) -
     known = f"{card.scores['learnt']['places']} labels, each scored by a model that had not seen it (cross-validation)"
     assert known in page
     assert "not seen in training" not in page
+    assert "at the limit" in page
+    assert re.search(r'background:#dc2626"></span>beyond it, outside of what was taught <b>[<>]?[\d.]+ %</b>', page)
 
 
 def test_the_page_says_why_there_is_no_map_of_disagreement(by_bands: tuple[Path, str]) -> None:
     page = (by_bands[0] / "report.html").read_text()
     assert "No map of disagreement: the model is on bands alone" in page
+
+
+@pytest.mark.slow
+def test_its_tables_fit_a_screen_and_scroll_on_a_phone(by_encoder: tuple[Path, str], browser: Browser) -> None:
+    out, _ = by_encoder
+    for width, fits in ((1280, True), (390, False)):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto((out / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        tables = page.locator(".scroll:has(th:text('commonest class'))")
+        assert tables.count() == 2
+        for table in tables.all():
+            assert not fits or table.evaluate("t => t.scrollWidth == t.clientWidth")
+            assert "gradient" in table.evaluate("t => getComputedStyle(t).backgroundImage"), "what is cut has a shadow"
+        page.close()
 
 
 @pytest.mark.parametrize("run", ["by_bands", "by_encoder"])

@@ -150,7 +150,7 @@ def test_a_broken_item_fails_its_day_and_is_tried_again(place: Place) -> None:
     whole = broken.read_bytes()
     broken.write_text("<html>")
     for _ in range(2):
-        with pytest.raises(DataError, match=r"1 days failed, the others are published: 2024-06-03: .* blocks failed"):
+        with pytest.raises(DataError, match=r"1 day failed, the others are published: 2024-06-03: .* blocks failed"):
             place.look()
     assert {i.id for i in stac.read_items(place.out / "sources.parquet")} == {"first"}
     table = pq.read_table(place.out / "changes.parquet").to_pylist()

@@ -169,7 +169,7 @@ def test_an_image_alone_gives_a_map_and_is_known_by_what_it_holds(
 ) -> None:
     image = tif(tmp_path / "scene_20240601.tif")
     words = ("predict", "--model", threshold, "--image", image, "--bands", "red,nir", "--scale", "1e-4")
-    assert "1 items, 1 blocks of 2048 pixels in 32621-10" in said(*words, "--out", tmp_path / "out", "--dry-run")
+    assert "1 item, 1 block of 2048 pixels in 32621-10" in said(*words, "--out", tmp_path / "out", "--dry-run")
     assert not (tmp_path / "out").exists()
     asked = {"model": threshold, "image": str(image), "bands": "red,nir", "scale": 1e-4}
     geoml.predict(asked, tmp_path / "out")

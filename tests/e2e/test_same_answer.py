@@ -23,8 +23,8 @@ BANDS = ("red", "nir")
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 200, 260), seed=5, cell=12), bands=BANDS)
 LATER = replace(SCENE, id="later", data=testing.smooth((2, 200, 260), seed=6, cell=12), datetime="2025-06-01T12:00:00Z")
 
-SEGMENTATION = "87615086929147e013daf9cd5683a3b1a0fa81a73f9dd108d9792ae0fa9bc8d3"
-CHANGE = "76cb8d5e42f8615352d360fddde5b61d49945e5db5efb4e15fa2b8b65c81e3e8"
+SEGMENTATION = "af66368e974bf1e62c0a841c3bf8147753f2d3797f33ef894cb9a227b01d6816"
+CHANGE = "ccc453bbd5ecccde53f01185305e1dc0ce6d936d5697c8c101c564dbd0ee36da"
 
 
 PASSING = (

@@ -67,6 +67,6 @@ def test_a_unit_that_one_side_does_not_say_is_told(
 ) -> None:
     catalog, scene = write(tmp_path / "made", DECIBELS, None)
     out = predict(water, catalog, scene.bbox(inner=0.05))
-    words = "taken as they are: the model wants dB, the data's unit is not known"
+    words = "not converted: the model expects dB, the unit of the data is not known"
     assert json.loads((out / "run.json").read_text())["units"]["vv"] == words
     assert f"unit of vv: {words}" in caplog.text

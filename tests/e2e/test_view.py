@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyproj
@@ -24,7 +26,10 @@ from PIL import Image
 import geoml
 from geoml import testing
 from tests.e2e.printed import prints, said, wide
-from tests.e2e.test_map import browser
+from tests.e2e.test_map import browser, data_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 __all__ = ["browser", "said", "wide"]  # fixtures
 
@@ -39,8 +44,8 @@ def run(catalog: Path, threshold: str, tmp_path_factory: pytest.TempPathFactory)
     return out
 
 
-@pytest.fixture(scope="module")
-def served(run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+@contextlib.contextmanager
+def viewed(run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address that the command prints, and the command, which Ctrl-C ends well."""
     words = [sys.executable, "-m", "geoml.cli", "view", str(run), "--no-open"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "240"}) as command:
@@ -50,6 +55,12 @@ def served(run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         yield line.split()[-4], command
         command.send_signal(signal.SIGINT)
         assert command.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def served(run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    with viewed(run) as found:
+        yield found
 
 
 def get(address: str, path: str, host: str | None = None) -> tuple[int, bytes]:
@@ -197,3 +208,63 @@ def test_the_page_shows_tiles(served: tuple[str, object], browser: object) -> No
     page.locator(".answer table").first.wait_for()
     page.close()
     assert faults == []
+
+
+WIDE = testing.Scene(id="wide", data=testing.smooth((2, 1000, 1000), seed=5), bands=("red", "nir"))
+"""More pixels than a screen has, so that the whole of it is farther out than tiles are."""
+
+
+@pytest.fixture(scope="module")
+def wide_run(threshold: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where it is served, and what its map says."""
+    root = tmp_path_factory.mktemp("wide")
+    catalog = testing.write_catalog(root / "made", [WIDE])
+    query = {"catalog": str(catalog), "bbox": WIDE.bbox(), "datetime": ["2024"]}
+    geoml.predict({"model": threshold, "block_size": 512, "query": query}, root / "out")
+    with viewed(root / "out") as (address, _):
+        yield address, data_of(root / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_layers_lie_on_the_image_near_and_far(
+    wide_run: tuple[str, dict[str, Any]], browser: Browser, width: int
+) -> None:
+    """By the pixels of the screen: as the page opens, farther out, and closer where tiles are shown."""
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(wide_run[0])
+    colours = [tuple(int(c[2][k : k + 2], 16) for k in (1, 3, 5)) for c in wide_run[1]["classes"]]
+    page.get_by_label("Opacity: class of each pixel", exact=True).evaluate(
+        "s => { s.value = 100; s.dispatchEvent(new Event('input')); }"
+    )
+    assert page.get_by_label("Image", exact=True).is_checked()
+    ground = page.locator(".leaflet-image-pane img")
+
+    def classes() -> tuple[float, bool]:
+        """The share of the ground on the screen that has the colour of a class, and if all of the ground is there."""
+        page.wait_for_timeout(1500)
+        box, seen = ground.bounding_box(), page.locator("#map").bounding_box()
+        assert box is not None
+        assert seen is not None
+        near, far = (
+            [max(box[k], seen[k]) for k in "xy"],
+            [min(box[k] + box[side], seen[k] + seen[side]) for k, side in (("x", "width"), ("y", "height"))],
+        )
+        with Image.open(io.BytesIO(page.screenshot())) as picture:
+            shown = np.asarray(picture.convert("RGB"))[int(near[1]) : int(far[1]), int(near[0]) : int(far[0])]
+        right = np.any([(shown == c).all(axis=2) for c in colours], axis=0)
+        whole = all(math.isclose(far[k] - near[k], box[s], abs_tol=1) for k, s in ((0, "width"), (1, "height")))
+        return float(right.mean()), whole
+
+    share, whole = classes()
+    assert share > 0.8
+    assert whole
+    farther, closer = (page.locator(f".leaflet-control-zoom-{k}") for k in ("out", "in"))
+    for button, seen in ((farther, True), (farther, True), (closer, True), (closer, True), *[(closer, False)] * 3):
+        assert button.get_attribute("aria-disabled") != "true"
+        button.click()
+        share, whole = classes()
+        assert share > (0.4 if seen else 0.8), "controls cover some of a small one"
+        assert whole or not seen
+    assert page.locator("img.leaflet-tile-loaded").count()
+    page.close()

@@ -17,7 +17,7 @@ from geoml import logs
 from geoml.cli import app
 from geoml.cli.terminal import Terminal, escaped
 from geoml.errors import DataError, unknown
-from geoml.texts import listed, plain, short
+from geoml.texts import listed, percent, plain, short
 
 EVIL = "A1\nWARNING run=00000000 forged\x1b[31m\r\x07\u202e\u200b\u2028\x85\ud800[/red][bold]"
 """Line ends, an escape sequence, a bell, a turn of the direction, a separator, half a pair, and markup."""
@@ -121,6 +121,24 @@ def test_complaints_about_the_command_line_are_plain(words: list[str]) -> None:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
     assert harmless(result.output)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (1.0, 1, "100 %"), (0.0, 1, "0 %"), (0.973, 1, "97.3 %"), (0.001, 1, "0.1 %"), (0.999, 1, "99.9 %"),
+        (4 / 300_600, 1, "<0.1 %"), (0.00099, 1, "<0.1 %"), (0.9991, 1, ">99.9 %"), (1 - 1e-12, 1, ">99.9 %"),
+        (0.004, 0, "<1 %"), (0.996, 0, ">99 %"), (0.5, 0, "50 %"), (0.00001, 2, "<0.01 %"), (0.00123, 2, "0.12 %"),
+        (-0.2, 1, "-20.0 %"), (1.2, 1, "120.0 %"),
+    ],
+)  # fmt: skip
+def test_a_share_never_rounds_to_all_or_nothing(value: float, digits: int, text: str) -> None:
+    assert percent(value, digits) == text
+
+
+def test_a_share_that_is_not_known() -> None:
+    assert percent(None) == "–"
+    assert percent(None, none="") == ""
 
 
 def test_a_command_without_words_shows_its_help() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geoml.elevation.accuracy.check_points import CheckPoints
 from geoml.elevation.accuracy.height_errors import squares, summary
+from geoml.texts import percent
 
 Floats = NDArray[np.float64]
 
@@ -59,4 +60,4 @@ def _table(out: Mapping[str, Any]) -> list[Sequence[str]]:
 def row(name: str, values: Mapping[str, Any]) -> list[str]:
     """Of the table under `HEAD`."""
     cells = [str(values["n"]), *(f"{values[k]:.3f} m" if k in values else "–" for k in SHOWN[1:])]
-    return [name, *cells, f"{100 * values['complete']:.1f} %"]
+    return [name, *cells, percent(values["complete"])]

@@ -16,6 +16,7 @@ from geoml.engine.task import OnEpoch
 from geoml.errors import InputError
 from geoml.io.report.score_table import ScoreTable
 from geoml.recipe import Frozen
+from geoml.texts import counted
 
 
 @final
@@ -51,7 +52,7 @@ class Task:
         names = list(scores["iou"])
         iou = tuple((k, *(_share(row["iou"][n]) for n in names), _share(row["miou"])) for k, row in rows.items())
         parts: list[ScoreTable | str] = [
-            f"{scores['split']}, {scores['points']} points: mean IoU {_share(scores['miou'])}",
+            f"{scores['split']}, {counted(scores['points'], 'point')}: mean IoU {_share(scores['miou'])}",
             ScoreTable("IoU", ("method or cloud", *names, "mean"), iou),
         ]
         if scores["ground"] is not None:

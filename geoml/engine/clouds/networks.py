@@ -14,6 +14,7 @@ from geoml.io.cards.map_card import MapCard
 from geoml.io.cards.profile import Level
 from geoml.io.stac.bands import band_specs, select
 from geoml.io.stac.catalog import Catalog, Profile
+from geoml.texts import counted
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def check_classes(model: str | Path) -> MapCard:
     names = [c.name for c in card.classes]
     if CLEAR not in names or len(names) < 2 or card.dates != 1:
         raise InputError(
-            f"model: {card.name} has the classes {', '.join(names)} of {card.dates} date(s); expected {CLEAR} and"
-            " others, of one date"
+            f"model: {card.name} has the classes {', '.join(names)} of {counted(card.dates, 'date')}; expected"
+            f" {CLEAR} and others, of one date"
         )
     return card

@@ -11,6 +11,7 @@ from geoml.engine.results.picture import coloured, cropped
 from geoml.engine.summary import class_areas
 from geoml.io.cards.domain import described
 from geoml.io.report.images import png
+from geoml.texts import percent
 
 if TYPE_CHECKING:
     from geoml.engine.results.run import Run
@@ -26,7 +27,7 @@ def summary(run: Run) -> str:
     rows = "".join(_row(*row) for row in _classes(run))
     table = f"<table><tr><th></th><th>class</th><th>km²</th><th>share</th></tr>{rows}</table>" if rows else ""
     share = run.get("valid_percent")
-    known = f"{share:.1f} % of the region has data" if share is not None else ""
+    known = f"{percent(share / 100)} of the region has data" if share is not None else ""
     words = [known, described(run.info) if run.mapped else "", *run.get("warnings", ())]
     about = "".join(f"<div>{html.escape(w)}</div>" for w in words if w)
     drawn = picture(run)
@@ -70,4 +71,4 @@ def _classes(run: Run) -> list[tuple[str, str, float, float]]:
 
 def _row(colour: str, name: str, area: float, share: float) -> str:
     swatch = f'<td style="background:#{html.escape(colour, quote=True)};width:1em"></td>'
-    return f"<tr>{swatch}<td>{html.escape(name)}</td><td>{area:.2f}</td><td>{share:.1%}</td></tr>"
+    return f"<tr>{swatch}<td>{html.escape(name)}</td><td>{area:.2f}</td><td>{html.escape(percent(share))}</td></tr>"

@@ -35,6 +35,7 @@ from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import read_small, write_json
 from geoml.recipe import Frozen, digest
 from geoml.settings import settings
+from geoml.texts import counted
 
 if TYPE_CHECKING:
     from geoml.data.chips import Reader
@@ -156,7 +157,7 @@ def _other_level(card: MapCard, items: Sequence[pystac.Item]) -> str:
     other = ", ".join(f"{count} of {level}" for level, count in sorted(levels.items()) if level != card.level)
     if card.level is None or not other:
         return ""
-    return f"level: {other} among {len(items)} items; the model was trained on {card.level}"
+    return f"level: {other} among {counted(len(items), 'item')}; the model was trained on {card.level}"
 
 
 def level_of(item: pystac.Item) -> Level | None:

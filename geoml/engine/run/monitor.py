@@ -28,7 +28,7 @@ from geoml.io.stac.times import time_of
 from geoml.io.stores.remote import run_store
 from geoml.io.stores.store import within, write_json
 from geoml.recipe import PredictRecipe, differences, digest
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 FILES = {
     "changes.parquet": "what changed: items that are new, reprocessed, moved or withdrawn",
@@ -233,7 +233,7 @@ def days_error(failed: Mapping[str, GeomlError]) -> GeomlError:
     kinds = [type(err) for err in failed.values()]
     kind = next((k for k in kinds if not issubclass(k, DataError | TransientError)), None)
     kind = kind or (DataError if DataError in kinds else TransientError)
-    return kind(f"{len(failed)} days failed, the others are published: {listed}{more}")
+    return kind(f"{counted(len(failed), 'day')} failed, the others are published: {listed}{more}")
 
 
 def summary(rows: Sequence[Mapping[str, Any]], scan: Scan) -> str:
@@ -242,4 +242,4 @@ def summary(rows: Sequence[Mapping[str, Any]], scan: Scan) -> str:
     counts = {kind: sum(r["change"] == kind for r in rows) for kind in kinds}
     changes = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "nothing new"
     unlike = f"; images unlike the training data of the model on {listed(scan.unlike)}" if scan.unlike else ""
-    return f"{changes}; {len(scan.todo)} days{unlike}{'; ' * bool(scan.gap)}{scan.gap}"
+    return f"{changes}; {counted(len(scan.todo), 'day')}{unlike}{'; ' * bool(scan.gap)}{scan.gap}"

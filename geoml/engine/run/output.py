@@ -6,7 +6,7 @@ The layers of the map are the output's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
-from geoml.cube.preview import channels, quicklook, thinning
+from geoml.cube.preview import channels, covered, picture_factor, quicklook, thinning
 from geoml.engine.contract import AnyOutput, BlockRun, Layer, Rows, asset_info, input_of
 from geoml.engine.run.plan import MODEL, PART, Plan
 from geoml.io.cards import domain
@@ -33,6 +33,9 @@ COUNT_NODATA = 255
 
 SHOWN = (0.25, 2.5)
 """Times the usual value of a band, from black to white."""
+
+DARK = 0.3
+"""Of 0 (black) to 1 (white)."""
 
 VALID = Layer(
     key="valid",
@@ -109,14 +112,14 @@ class BlockWriter:
         """Keep the pictures of the input, stretched alike in all blocks, so that neighbours look alike."""
         pixels, plan = self.run.inner, self.run.plan
         names, one = [b.name for b in plan.card.bands], plan.card.model_copy(update={"dates": 1})
-        step = thinning(max(pixels.valid.shape))
-        asked = self.run.asked[::step, ::step]
+        step, whole = thinning(plan.shown), picture_factor(plan.shown)
+        asked, side = covered(self.run.asked, whole), -(-max(pixels.valid.shape) // whole)
         self.pictures = {}
         for name, thin in input_of(plan.card, plan.recipe).pictures(pixels.thinned(step)).items():
             mul, add = thin.coefficients(one)
             limits = [_limits(plan, k, float(mul[k]), float(add[k])) for k in channels(names)]
-            rgb, factor = quicklook(thin.data, thin.valid, names, tuple(limits))
-            seen = (thin.valid & asked)[::factor, ::factor][: rgb.shape[0], : rgb.shape[1]]
+            rgb, factor = quicklook(thin.data, thin.valid, names, tuple(limits), side=side)
+            seen = covered(thin.valid, factor) & asked
             self.pictures[name] = np.dstack([rgb, np.where(seen, np.uint8(255), np.uint8(0))])
 
     def finish(self) -> int:
@@ -189,10 +192,17 @@ def _limits(plan: Plan, band: int, mul: float, add: float) -> tuple[float, float
     if plan.sample and plan.sample.limits:
         low, high = ((v - mean) / std for v in plan.sample.limits[band])
     elif plan.card.domain is not None and (mean, std) == (0.0, 1.0):
-        low, *_, high = plan.card.domain.quantiles[band]
+        low, high = _ends(plan.card.domain.quantiles[band])
     elif plan.card.profile is not None and (mean, std) == (0.0, 1.0):
         low, high = (10 ** plan.card.profile.center[band] * times for times in SHOWN)
     return (low - add) / mul, (high - add) / mul
+
+
+def _ends(quantiles: Sequence[float]) -> tuple[float, float]:
+    """The ends of quantiles, moved apart where the median would be darker than `DARK` or as bright: dark ground with a
+    few bright roofs is no black picture then."""
+    low, middle, high = quantiles[0], quantiles[len(quantiles) // 2], quantiles[-1]
+    return min(low, (middle - DARK * high) / (1 - DARK)), max(high, (middle - DARK * low) / (1 - DARK))
 
 
 def _numbers(stats: Statistics) -> Mapping[str, float]:

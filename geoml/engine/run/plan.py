@@ -23,6 +23,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.cube.harmonise import Transform
 from geoml.cube.numbers import Numbers, numbers_of
+from geoml.cube.preview import shown
 from geoml.cube.region import count_inside
 from geoml.cube.spectra import of_spectra
 from geoml.engine.contract import Input, input_of, output_of
@@ -38,7 +39,7 @@ from geoml.engine.run.planned import card_of
 from geoml.engine.run.search import region_of
 from geoml.errors import DataError, GeomlError, InputError, ModelError, NothingFound
 from geoml.grid.plane import Block, Plane, Window, blocks_touching
-from geoml.grid.region import blocks_of, plane_of, zones
+from geoml.grid.region import blocks_of, plane_of, project, zones
 from geoml.io.cards import mlm
 from geoml.io.cards.map_card import MapCard
 from geoml.io.stac import search as stac
@@ -137,10 +138,11 @@ class Plan(Frozen):
 
     @property
     def title(self) -> str:
-        """What is made by which model of what."""
+        """What is made, from what, by which model."""
         task = self.card.task.replace("_", " ")
-        return f"{task} by {self.card.name} over {self.collection or self.recipe.query.catalog}"
+        return f"{task} from {self.collection or self.recipe.query.catalog} by {self.card.name}"
 
+    _shown: int | None = PrivateAttr(None)
     _date_of: tuple[object, dict[str, int]] | None = PrivateAttr(None)
 
     def by_date(self, items: Sequence[pystac.Item]) -> list[list[pystac.Item]]:
@@ -157,6 +159,18 @@ class Plan(Frozen):
 
     def block(self, planned: PlannedBlock) -> Block:
         return Block(self.zones[planned.zone].plane, self.recipe.block_size, planned.iy, planned.ix)
+
+    @property
+    def shown(self) -> int:
+        """Pixels of a side of a block that its pictures show in their usual size: a small region is seen whole."""
+        if self._shown is None:
+            size, region = self.recipe.block_size, self.recipe.block_size
+            if len(self.blocks) <= 4 * len(self.zones):  # one within a block's size touches no more
+                outlines = [(z.plane, project(z.geometry, z.crs)) for z in self.zones]
+                parts = [plane.window(*part.bounds) for plane, part in outlines if not part.is_empty]
+                region = max((side for window in parts for side in window.shape), default=size)
+            self._shown = shown(size, region)
+        return self._shown
 
     @property
     def pixels(self) -> int | None:

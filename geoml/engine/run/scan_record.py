@@ -11,6 +11,7 @@ from geoml.errors import DataError
 from geoml.io.stac.series import now, read_series
 from geoml.io.stores.remote import RunStore
 from geoml.io.stores.store import write_json
+from geoml.texts import counted
 
 SCAN_RECORD = f"{STATE}/looked.json"
 """File of the record in the folder of a series."""
@@ -67,7 +68,7 @@ def format_spans(spans: Sequence[Span]) -> str:
     listed = [f"{a}" if a == b else f"{a}/{b}" for a, b in spans]
     more = f", and {len(listed) - 5} more spans" if len(listed) > 5 else ""
     days = sum((b - a).days + 1 for a, b in spans)
-    return f"{', '.join(listed[:5])}{more} ({days} day{'s'[: days != 1]})"
+    return f"{', '.join(listed[:5])}{more} ({counted(days, 'day')})"
 
 
 def read_scan_record(store: RunStore, days: Iterable[str]) -> ScanRecord:

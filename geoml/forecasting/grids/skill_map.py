@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geoml.io.cog.write import CogWriter
 from geoml.io.report import images
+from geoml.texts import percent
 
 Floats = NDArray[np.float32]
 
@@ -116,5 +117,5 @@ def _picture(row: str, skill: Floats, best: str) -> dict[str, Any]:
     if not known.any():
         said = "too little is known anywhere"
     else:
-        said = f"better than {best} on {(skill[known] > 0).mean():.0%} of what is known enough"
+        said = f"better than {best} on {percent(float((skill[known] > 0).mean()), 0)} of what is known enough"
     return {"title": row, "src": images.png(colours), "alt": f"Map of the skill, {row}: {said}.", "text": said}

@@ -14,6 +14,7 @@ from geoml.forecasting.cards.forecast import ForecastCard
 from geoml.forecasting.recipe import ForecastRecipe
 from geoml.io.report.score_table import ScoreTable
 from geoml.recipe import Frozen
+from geoml.texts import counted, percent
 
 SCORES = {"mae": "MAE", "rmse": "RMSE", "crps": "CRPS"}
 
@@ -70,7 +71,8 @@ class Task:
         name, unit, by = scores["name"], scores["unit"], scores.get("by", "leads")
         leads = list(scores["methods"][name]["leads"])
         parts: list[ScoreTable | str] = [
-            f"{scores['variable']}, {scores['split']}: {scores['times']} reference times, {scores['places']} places;"
+            f"{scores['variable']}, {scores['split']}: {counted(scores['times'], 'reference time')},"
+            f" {counted(scores['places'], 'place')};"
             f" CRPS {crps} in the mean of {len(leads)} {by}, from"
             f" {len(scores['levels'])} quantiles"
         ]
@@ -114,10 +116,10 @@ def _digits(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+    return percent(value, none="")
 
 
 def _skill(found: Mapping[str, Any] | None) -> str:
     if not found or found["skill"] is None:
         return ""
-    return f"{found['skill']:+.1%} on {found['best']}"
+    return f"{100 * found['skill']:+.1f} % on {found['best']}"

@@ -14,6 +14,7 @@ from geoml.geolocation.tasks._locators import LocatorTask
 from geoml.geolocation.training.recipe import CHOSEN_BY, GeoRecipe
 from geoml.io.report.score_table import ScoreTable
 from geoml.recipe import Frozen
+from geoml.texts import percent
 
 WITHIN_KM = (25, 200, 750, 2500)
 
@@ -53,7 +54,7 @@ class Task(LocatorTask):
         for name, test in scores.get("sets", scores).items():  # a card holds the sets alone
             nothing = test.get("baseline", {}).items()  # packages from before have none
             for label, row in ((name, test), *((f"{name}, {constant}", row) for constant, row in nothing)):
-                shares = (f"{row[f'within_{d}']:.1%}" for d in WITHIN_KM)
+                shares = (percent(row[f"within_{d}"]) for d in WITHIN_KM)
                 rows.append((label, f"{row['median_km']:.0f}", *shares, f"{row['geoscore']:.0f}"))
         columns = ("set", "median km", *(f"≤ {d} km" for d in WITHIN_KM), "GeoScore")
         return [ScoreTable("geolocation", columns, tuple(rows))]

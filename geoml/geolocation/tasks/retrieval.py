@@ -17,6 +17,7 @@ from geoml.geolocation.training.recall import RecallScores
 from geoml.geolocation.training.retrieval_recipe import RetrievalRecipe
 from geoml.io.report.score_table import ScoreTable
 from geoml.recipe import Frozen
+from geoml.texts import percent
 
 
 @final
@@ -53,7 +54,7 @@ class Task(LocatorTask):
         """A row for each two dates of a test."""
         rows = []
         for row in scores["recall"]:
-            shares = (f"{row[k]:.1%}" for k in ("chance", "north_up", "any_heading"))
+            shares = (percent(row[k]) for k in ("chance", "north_up", "any_heading"))
             rows.append((*(str(row[k]) for k in ("ground", "reference", "query", "tiles")), *shares))
         columns = ("ground", "reference", "query", "tiles", "chance", "north up", "any heading")
         return [ScoreTable("known again, R@1", columns, tuple(rows))]

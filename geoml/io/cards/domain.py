@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from geoml.recipe import Frozen
+from geoml.texts import percent
 
 Verdict = Literal["inside", "partly", "outside"]
 
@@ -78,7 +79,7 @@ def describe(domain: Mapping[str, Any] | None, *, profile: bool = False) -> str:
         )
     if not domain:
         return "it is not known whether the model fits these images: its package has no record of its training data"
-    share = percent_of(domain["outside"])
+    share = percent(domain["outside"])
     if domain["verdict"] == "inside":
         return f"the images are like the training data of the model ({share} of the pixels are not)"
     much = "partly" if domain["verdict"] == "partly" else "mostly"
@@ -92,8 +93,3 @@ def described(run: Mapping[str, Any]) -> str:
     """As `describe`, of the contents of ``run.json``; "" where its model learnt nothing that data could be unlike."""
     model = run.get("model", {})
     return describe(run.get("domain"), profile=model.get("profile", False)) if model.get("learnt", True) else ""
-
-
-def percent_of(share: float) -> str:
-    """A share as text; what is not nothing never reads as none, what is not all of it never as 100 %."""
-    return "none" if share == 0 else f"{min(max(100 * share, 0.1), 99.9 if share < 1 else 100):.3g} %"

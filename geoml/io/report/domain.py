@@ -6,8 +6,9 @@ import calendar
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geoml.io.cards.domain import describe, percent_of
+from geoml.io.cards.domain import describe
 from geoml.io.cards.map_card import MapCard
+from geoml.texts import percent
 
 LEVELS = {"inside": "good", "partly": "part", "outside": "bad"}
 TITLES = {
@@ -27,7 +28,7 @@ def domain_view(
     if not domain:
         title, _, why = describe(domain, profile=card.profile is not None).partition(": ")
         return {"level": "soft", "text": f"{title[0].upper()}{title[1:]}", "more": f"{why[0].upper()}{why[1:]}."}
-    share = f"{percent_of(domain['outside'])} of the pixels are unlike them; the layer domain shows where."
+    share = f"{percent(domain['outside'])} of the pixels are unlike them; the layer domain shows where."
     if domain["verdict"] != "inside":
         share += " There the classes and their confidence mean little."
     more = " ".join([share[0].upper() + share[1:], *_others(card, sources)])

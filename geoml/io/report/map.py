@@ -24,6 +24,7 @@ from geoml.io.report.counts import UNKNOWN
 from geoml.io.report.part import Drawing, ReportPart
 from geoml.io.report.sketches import ID, BlockRows
 from geoml.io.stac.items import block_footprint
+from geoml.texts import percent
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     region = sheet.stored["valid"][0] != UNKNOWN
     extent = place.extent()
 
+    for name in {"before", "image"} & sheet.stored.keys():  # whose pixels may be larger, and hang over the edge
+        sheet.stored[name][3, ~region] = 0
     image = np.moveaxis(sheet.stored["image"], 0, -1).astype(np.uint8, copy=False)
 
     def picture(drawing: Drawing) -> Picture:
@@ -125,7 +128,7 @@ def _view(sheet: _Sheet, part: ReportPart, when: str) -> MapView:
     observations = None
     if np.count_nonzero(observed[1:UNKNOWN]) > 1:  # 0 and one other number is what the maps show already
         coloured = images.quantity_colours(0, most)[sheet.stored["valid"][0]]
-        text = ", ".join(f"{n}: {100 * s:.1f} %" for n, s in counts)
+        text = ", ".join(f"{n}: {percent(s)}" for n, s in counts)
         alt = f"Number of valid observations of each pixel: {text}."
         observations = picture(Drawing("Valid observations", coloured, alt, Markup()))
     inside = int(observed[:UNKNOWN].sum())

@@ -29,6 +29,7 @@ from geoml.io.software import format_versions
 from geoml.io.stac.items import read_item
 from geoml.io.stores.hrefs import redact
 from geoml.recipe import PredictRecipe, Query
+from geoml.texts import counted, percent
 
 STAGES = {
     "read": "find, read, mask and composite the images",
@@ -159,7 +160,7 @@ def _verdict(planned: int, done: int, failed: int, problems: Mapping[str, str], 
     if gaps or problems:
         parts = [f"{failed} of {planned} blocks failed"] if failed else []
         parts += [f"{gaps - failed} of {planned} blocks were not run"] if gaps > failed else []
-        parts += [f"{len(problems)} file{'s'[: len(problems) > 1]} cannot be read"] if problems else []
+        parts += [f"{counted(len(problems), 'file')} cannot be read"] if problems else []
         return {"level": "part", "text": "The map has gaps: " + ", ".join(parts), "more": f"{data}."}
     text = "The map is complete" if known > 0.5 else f"The map is complete, but only {data}"
     blocks = f"All {planned} blocks are" if planned > 1 else "The block is"
@@ -184,7 +185,7 @@ def _scores_verdict(scores: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _scores(scores: Mapping[str, Any]) -> dict[str, object] | None:
-    """Scores of classes made ready for the template; None when there are none."""
+    """Scores of classes, which are in the order of the confusion matrix, ready for the template; None for none."""
     if not {"miou", "iou", "confusion"} & set(scores):
         return None
     kinds = [k for k in ("iou", "f1", "precision", "recall") if isinstance(scores.get(k), Mapping)]
@@ -263,12 +264,12 @@ def _files(out: Path, files: Mapping[str, str]) -> list[dict[str, object]]:
 def _note(path: Path) -> str:
     if path.is_dir():
         count = sum(1 for _ in path.iterdir())
-        return f"{count} {'entries' if count != 1 else 'entry'}"
+        return counted(count, "entry", "entries")
     if path.suffix != ".parquet" or not path.exists():
         return ""
     try:
         rows = pq.read_metadata(path).num_rows
-        return f"{rows:,} row{'s'[: rows != 1]}, {size(path.stat().st_size)}"
+        return f"{counted(rows, 'row')}, {size(path.stat().st_size)}"
     except (OSError, ValueError):
         return "cannot be read"
 
@@ -310,15 +311,6 @@ def _when(times: Sequence[str]) -> str:
     return f"{times[0][:16].replace('T', ' ')} UTC" if len(times) == 1 else " to ".join(sorted(set(days)))
 
 
-def percent(value: float | None) -> str:
-    """A share as text; what is not all of it never reads as 100 %, what is not nothing never as 0 %."""
-    if value is None:
-        return "–"
-    if value in (0.0, 1.0):
-        return f"{100 * value:.0f} %"
-    return f"{min(max(100 * value, 0.1), 99.9):.1f} %"
-
-
 def ratio(value: float | None) -> str:
     """A score with three digits."""
     return "–" if value is None else f"{value:.3f}"
@@ -344,4 +336,4 @@ def size(count: float | None) -> str:
 
 def _page(**context: object) -> str:
     path = Path(__file__).with_name("report.html.j2")
-    return template(path, percent=percent, ratio=ratio, area=area, size=size).render(**context)
+    return template(path, percent=percent, ratio=ratio, area=area, size=size, counted=counted).render(**context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 FEW_PIXELS = 500
 FEW_PLACES = 10
@@ -25,12 +25,8 @@ def score_notes(scores: Mapping[str, Any]) -> list[str]:
         lines.append(f"Not tested, for lack of labelled pixels: {listed(absent)}; so there is no mean over classes.")
     if rare := few_labels(support):
         named = (
-            f"{n} ({_count(support[n]['pixels'], 'pixel')} in {_count(support[n]['places'], 'place')})" for n in rare
+            f"{n} ({counted(support[n]['pixels'], 'pixel')} in {counted(support[n]['places'], 'place')})" for n in rare
         )
         limit = f"below {FEW_PIXELS} pixels or {FEW_PLACES} places a score is a hint"
         lines.append(f"Few labels: {listed(named)}; {limit}.")
     return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

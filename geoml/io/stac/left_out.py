@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from geoml.errors import DataError, GeomlError
-from geoml.texts import short
+from geoml.texts import counted, short
 
 _log = logging.getLogger(__name__)
 
@@ -56,4 +56,4 @@ def summary(left_out: Mapping[str, str]) -> str:
     """How many items were left out, and the first three with the reason, in one line."""
     first = "; ".join(short(why, 600) for why in list(left_out.values())[:3])
     more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-    return f"{len(left_out)} item{'s'[: len(left_out) != 1]} left out: {first}{more}"
+    return f"{counted(len(left_out), 'item')} left out: {first}{more}"

@@ -7,7 +7,8 @@
   const native = Math.log2(156543.03392804097 / data.metres);
   const finest = Math.max(native, Math.log2((156543.03392804097 * Math.cos((((south + north) / 2) * Math.PI) / 180)) / data.gsd));
   const first = Math.max(Math.ceil(native), data.tiles_from || 0);  // farther out a tile would have too many blocks
-  const map = L.map("map", { maxZoom: Math.max(Math.ceil(data.server ? finest : native), data.server ? first : 0) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
+  // of its own: else tiles, which begin at some zoom, would be the limit of the map
+  const map = L.map("map", { minZoom: 0, maxZoom: Math.max(Math.ceil(data.server ? finest : native), data.server ? first : 0) + 3, zoomSnap: 0.25, attributionControl: false, worldCopyJump: false });
   map.setMaxBounds(box.pad(2));
   L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
   map.fitBounds(box, { padding: [8, 8] });
@@ -19,9 +20,9 @@
     if (parent) parent.appendChild(made);
     return made;
   }
-  function number(value) {
+  function number(value, digits = 5) {
     const small = Math.abs(value) < 0.001 && value !== 0;
-    return small ? value.toPrecision(3) : value.toLocaleString("en", { maximumSignificantDigits: 5 });
+    return small ? value.toPrecision(3) : value.toLocaleString("en", { maximumSignificantDigits: digits });
   }
   const panel = document.getElementById("panel");
 
@@ -164,7 +165,7 @@
     if (layer.sparse) element("p", "So little is known of it that none of its pixels is on this page; geoml view shows them.", set);
   });
   const images = data.pictures.map(function (picture) {
-    map.createPane(picture.key).style.zIndex = 250;
+    map.createPane(picture.key).style.zIndex = 150;  // below the layers, of which tiles are at 200
     const shown = L.imageOverlay(picture.uri, box, { pane: picture.key });
     row(picture.title, shown, 1, true);
     return shown;
@@ -334,8 +335,8 @@
 
   const ground = data.metres * Math.cos((box.getCenter().lat * Math.PI) / 180), square = data.sketch ? Math.max(ground, data.sketch) : ground;
   const finer = square > 1.5 * data.gsd ? "; the run has " + number(data.gsd) + " m, for which there is geoml view" : "";
-  const squares = "of each square of " + number(square) + " m of ground it knows one pixel, near the middle";
-  const coarse = data.server ? "full resolution" : data.sketch ? squares + finer : "a pixel is " + number(ground) + " m of ground" + finer;
+  const squares = "of each square of " + number(square, 2) + " m of ground it knows one pixel, near the middle";
+  const coarse = data.server ? "full resolution" : data.sketch ? squares + finer : "a pixel covers about " + number(ground, 2) + " m of ground" + finer;
   element("p", "Click the map for its values. Each is as stored and none is averaged: " + coarse + ". Map: Leaflet.", panel);
   if (data.sketch) element("p", "The run has many blocks, so the picture is a sketch" + (data.server ? " where you see the whole; closer in all pixels are shown." : "."), panel);
   if (data.sources.rows.length < data.sources.count) element("p", data.sources.rows.length + " of " + data.sources.count + " sources are known to this page.", panel);

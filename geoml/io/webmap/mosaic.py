@@ -109,6 +109,8 @@ def mosaic(
         problems = blocks.paint(sheet, _Uncounted(), drawn, stored, planes).problems
     else:
         problems = _paint(blocks, sheet, drawn, stored, {plane.code: plane for plane in planes})
+    for name in PICTURES.values() if VALID.asset in drawn else ():  # whose pixels may be larger, and hang over the edge
+        stored[name][3, stored[VALID.asset][0] == UNKNOWN] = 0
     if VALID.asset in drawn:  # where nothing was ever looked for, such as beyond all images, hangs on the blocks
         stored[VALID.asset][stored[VALID.asset] == 0] = UNKNOWN
     known = {name: is_known(stored[name][0], layer.nodata) for name, layer in drawn.items()}

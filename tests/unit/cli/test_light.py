@@ -101,17 +101,17 @@ COMMANDS = {
     "models list --json": "world-overhead",
     "models show model": "Where not to use it",
     "models show world-overhead --json": "geolocation",
-    "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90": "1 items",
+    "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90": "1 item",
     "search made/catalog.json --datetime 2024 --bbox -180 -90 180 90 --json": "FeatureCollection",
     "runs run": "1 of 1 done",
     "runs run --json": '"finished"',
     "predict --model model --catalog made/catalog.json --datetime 2024 --bbox -55 64 -54 65 --out new --dry-run": (
-        "1 items, 1 blocks"
+        "1 item, 1 block"
     ),
     "predict --model change --catalog made/catalog.json --datetime 2020 --datetime 2024 --bbox -55 64 -54 65 --out new "
-    "--dry-run": "1 blocks",
-    **{DRY.replace("{task}", task): "1 items, 1 blocks" for task in MORE},
-    AGAIN: "1 blocks in run",
+    "--dry-run": "1 block",
+    **{DRY.replace("{task}", task): "1 item, 1 block" for task in MORE},
+    AGAIN: "1 block in run",
     "area draw run --places 10 --out places.gpkg": "10 places",
 }
 """What each prints; one after the other in one process, so that each may load what those before it did."""

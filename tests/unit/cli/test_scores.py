@@ -20,7 +20,7 @@ def test_rows_of_retrieval(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"ground": 0, "reference": 1, "query": 0, "north_up": 0.655, "any_heading": 0.5, "chance": 0.018,
            "tiles": 78, "queries": 400}  # fmt: skip
     print_scores("retrieval", {"model": "m", "recall": [row]})
-    assert cells(capsys.readouterr().out) == [["0", "1", "0", "78", "1.8%", "65.5%", "50.0%"]]
+    assert cells(capsys.readouterr().out) == [["0", "1", "0", "78", "1.8 %", "65.5 %", "50.0 %"]]
 
 
 def test_a_class_that_never_occurs_and_a_name_like_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,9 +141,9 @@ def test_verdicts_have_stated_bounds(share: float, word: str) -> None:
 
 
 def test_what_is_said_never_rounds_to_all_or_nothing() -> None:
-    assert "(none of the pixels" in describe({"outside": 0.0, "verdict": "inside"})
-    assert "(0.1 % of the pixels" in describe({"outside": 1e-6, "verdict": "inside"})
-    assert "mostly unlike the training data of the model (99.9 % of" in describe(
+    assert "(0 % of the pixels" in describe({"outside": 0.0, "verdict": "inside"})
+    assert "(<0.1 % of the pixels" in describe({"outside": 1e-6, "verdict": "inside"})
+    assert "mostly unlike the training data of the model (>99.9 % of" in describe(
         {"outside": 0.99999, "verdict": "outside"}
     )
     assert "not known" in describe(None)

@@ -69,4 +69,4 @@ def test_squares_add_up_and_are_placed_on_the_grid(tmp_path: Path) -> None:
         assert file.descriptions == ("skill PT1H", "skill PT2H")
     (one, _) = pictures({"path": str(tmp_path / "x.tif"), "best": {"PT1H": "persistence"}})
     assert one["title"] == "PT1H"
-    assert one["text"] == "better than persistence on 100% of what is known enough"
+    assert one["text"] == "better than persistence on 100 % of what is known enough"

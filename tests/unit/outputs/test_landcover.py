@@ -86,7 +86,7 @@ def learnt(**sets: Any) -> dict[str, Any]:
 def test_the_page_says_that_sets_are_missing_and_escapes_what_comes_from_files(tmp_path: Path) -> None:
     part = output({}, learnt()).report(tmp_path)
     said = str(part.section(None))
-    assert "No prediction sets: 12 places are too few to calibrate 90 % on; expected 20 at least." in said
+    assert "There are no prediction sets: 12 places cannot calibrate 90 %; expected 20 at least." in said
     assert "0.500" in said
     assert "12 labelled polygons" in said
     assert "without data of &lt;b&gt;." in said
@@ -98,9 +98,11 @@ def test_the_page_says_that_sets_are_missing_and_escapes_what_comes_from_files(t
 def test_the_page_names_the_promise_and_what_held(tmp_path: Path) -> None:
     scores = learnt(limit=0.2, places=40, coverage=0.914, size=1.42)
     said = str(output(MADE, scores).report(tmp_path).section(None))
-    assert "promise 90 % on ground like that of the labels, calibrated on 40 places" in said
-    assert "91.4 %" in said
-    assert "sets of 1.42 classes" in said
+    assert (
+        "contains the true class 90 % of the time on ground like that of the labels; it was calibrated on 40 places"
+        in said
+    )
+    assert "contained the true class 91.4 % of the time, and had 1.42 classes on average." in said
     assert "The other model is bands, ridge." in said
 
 

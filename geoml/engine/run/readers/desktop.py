@@ -81,7 +81,7 @@ def map_layers(plan: Plan, blocks: ItemSummary) -> Iterator[MapLayer]:
     for key, (name, title) in PICTURES.items():
         if key in blocks.item_assets:
             picture = "preview.png" if key == "thumbnail" else f"{key}.png"
-            factor = picture_factor(plan.recipe.block_size)
+            factor = picture_factor(plan.shown)
             bands = ("red", "green", "blue", "alpha")
             yield MapLayer(
                 key=name, title=title, group="image", file=picture, bands=bands, scales=(1.0,) * 4, offsets=(0.0,) * 4,

@@ -25,10 +25,11 @@ from geoml.io.cards.map_card import Band, ClassInfo, MapCard
 from geoml.io.cog.write import CogWriter
 from geoml.io.report import page as pages
 from geoml.io.report.canvas import SIDE, canvas
-from geoml.io.report.page import area, evaluation_report, percent
+from geoml.io.report.page import area, evaluation_report
 from geoml.io.stac.items import AssetInfo, block_footprint, block_item, write_item
 from geoml.io.stac.search import write_items
 from geoml.outputs.classes import Output
+from geoml.texts import percent
 
 WATER, LAND = 1, 0
 PLANE = Plane("EPSG:32621", 30.0, 0.5)
@@ -443,12 +444,15 @@ def test_a_model_that_is_no_better_than_one_class_is_called_so() -> None:
     assert "Nothing was scored" in Page(evaluation_report({})).text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(1.0, "100 %"), (0.99999, "99.9 %"), (0.0, "0 %"), (1e-6, "0.1 %"), (0.973, "97.3 %"), (None, "–")],
-)
-def test_percent_never_rounds_to_all_or_nothing(value: float | None, text: str) -> None:
-    assert percent(value) == text
+def test_a_few_pixels_are_not_a_thousandth_of_the_map(tmp_path: Path) -> None:
+    """4 pixels of 300 x 300 are no 0.1 %, and the others are not all."""
+    part = Output(CARD).report(tmp_path)
+    pixels = [300 * 300 - 4, 4]
+    counted = {"pixels": pixels, "area": [900.0 * n for n in pixels], "sure": [0, 0], "sums": [0, 0]}
+    part.add({"classes": {"values": [LAND, WATER], **counted, "tenths": [0] * 10}})
+    text = Page(str(part.section(None))).text
+    assert "land 81.00 km² >99.9 % 89,996" in text
+    assert "water 0.003600 km² <0.1 % 4" in text
 
 
 @pytest.mark.parametrize(
