@@ -32,6 +32,11 @@ def listed(words: Iterable[object], none: str = "none", *, joined: str = ", ", m
     return f"{joined.join(entries[:most])}{more}" or none
 
 
+def percent(share: float) -> str:
+    """A share from 0 to 1 in percent, with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
 def text_of(value: object) -> str:
     """A property as recipes write it: a whole number is one also where its column has gaps."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

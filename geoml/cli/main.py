@@ -182,7 +182,7 @@ def area_next(
 
     frame = next_places(run, places, out, seed)
     column = frame.columns[1]
-    then = "then learn again: geoml train --add, or add them to the labels"
+    then = f"then train again with --add {out}, or add them to your labels"
     out_console.print(f"{len(frame)} places in {out}; fill in the column {column}, {then}", highlight=False)
 
 

@@ -432,6 +432,15 @@ def test_a_region_in_memory_has_to_be_polygons_with_a_crs(catalog: Path) -> None
         geoml.search({"catalog": str(catalog), "region": shapely.Point(0, 0), "datetime": "2024"})
     with pytest.raises(InputError, match="region: not GeoJSON"):
         geoml.search({"catalog": str(catalog), "region": "{", "datetime": "2024"})
+    with pytest.raises(InputError, match="an empty GeoDataFrame; expected one with polygons"):
+        geoml.search({"catalog": str(catalog), "region": frame.iloc[:0].set_crs(4326), "datetime": "2024"})
+
+
+def test_a_bbox_is_a_text_too_as_of_the_command(catalog: Path) -> None:
+    box = ",".join(map(str, SCENE.bbox()))
+    assert [i.id for i in geoml.search({"catalog": str(catalog), "bbox": box, "datetime": "2024"})] == ["scene"]
+    with pytest.raises(InputError, match="bbox"):
+        geoml.search({"catalog": str(catalog), "bbox": "1,2,3", "datetime": "2024"})
 
 
 def test_nothing_is_printed_where_nobody_looks(

@@ -25,6 +25,7 @@ from geoml.engine.packages import cards, package
 from geoml.engine.packages.compare import compare
 from geoml.io.cards.map_card import MapCard
 from geoml.settings import shipped
+from geoml.texts import percent
 
 ITEM = "LC08_L1TP_224078_20200518_20200518_01_RT"
 MODEL = "demo-itaipu"
@@ -64,9 +65,11 @@ def run(out: Path) -> None:
     """OUT/given holds the pair that is made, its model and its truth; OUT/run is the run."""
     recipe, truth = make_pair(out / "given")
     run_recipe(recipe, out / "run")
-    table = Table("made change", "pixels", "called changed", "called right", title="the second date is made, so known")
+    table = Table(
+        "change", "pixels", "found", "correct class", title="the second date is synthetic, so the truth is known"
+    )
     for name, pixels, changed, right in compare_with_truth(out / "run", truth):
-        table.add_row(name, str(pixels), f"{changed:.1%}", f"{right:.1%}")
+        table.add_row(name, str(pixels), percent(changed), percent(right))
     out_console.print(table)
 
 

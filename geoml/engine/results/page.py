@@ -11,6 +11,7 @@ from geoml.engine.results.picture import coloured, cropped
 from geoml.engine.summary import class_areas
 from geoml.io.cards.domain import described
 from geoml.io.report.images import png
+from geoml.texts import percent
 
 if TYPE_CHECKING:
     from geoml.engine.results.run import Run
@@ -70,4 +71,4 @@ def _classes(run: Run) -> list[tuple[str, str, float, float]]:
 
 def _row(colour: str, name: str, area: float, share: float) -> str:
     swatch = f'<td style="background:#{html.escape(colour, quote=True)};width:1em"></td>'
-    return f"<tr>{swatch}<td>{html.escape(name)}</td><td>{area:.2f}</td><td>{share:.1%}</td></tr>"
+    return f"<tr>{swatch}<td>{html.escape(name)}</td><td>{area:.2f}</td><td>{percent(share)}</td></tr>"

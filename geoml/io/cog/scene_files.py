@@ -270,4 +270,4 @@ def _changed(group: Sequence[RasterFile]) -> tuple[dt.datetime, str]:
     if any(is_url(href) for f in group for href in f.hrefs):
         raise InputError(f"datetime: {redact(group[0].href)} has no date; expected --datetime, such as 2024-06-01")
     last = max(Path(href).stat().st_mtime for f in group for href in f.hrefs)
-    return dt.datetime.fromtimestamp(int(last), dt.UTC), "of its last change: it has no date"
+    return dt.datetime.fromtimestamp(int(last), dt.UTC), "last modified; no other date is known"

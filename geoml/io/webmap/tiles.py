@@ -71,7 +71,7 @@ class RunTiles:
         """Raises InputError if there is no run with a map, DataError for a damaged one."""
         page, table = store.read(MAP, LARGEST), store.read("items.parquet", LARGEST)
         if page is None or table is None:
-            why = f"holds no {MAP}; expected a finished run, which is made again with --map"
+            why = f"holds no {MAP}; expected a finished run; for one without a map run geoml predict again with --map"
             raise InputError(f"out: {store.url} {why}")
         try:
             found = DATA.search(page)
