@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-import requests
 import typer
 from rich.table import Column, Table
 
@@ -265,6 +264,8 @@ def services() -> Iterator[Finding]:
 def _service(name: str, variable: str, url: str, ask: Callable[[], str]) -> Finding:
     if not url:
         return Finding("services", name, "info", f"not configured ({variable})")
+    import requests
+
     shown = redact(url)
     try:
         return Finding("services", name, "ok", f"{shown}: {ask()}")
@@ -275,6 +276,8 @@ def _service(name: str, variable: str, url: str, ask: Callable[[], str]) -> Find
 
 def _status(url: str) -> str:
     """Of a server that speaks HTTP; to be refused without a key is an answer too."""
+    import requests
+
     with requests.get(url, timeout=PATIENCE, stream=True, allow_redirects=False) as answer:
         if answer.status_code >= 500:
             raise OSError(f"HTTP {answer.status_code}")

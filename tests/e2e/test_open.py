@@ -309,7 +309,7 @@ def test_apply_does_not_hang_on_the_corner_of_the_array(anchor: float, models: P
     card = testing.small_unet(Path(model), SCENE.bands, ("low", "middle", "high"), anchor=anchor)
     assert card.radius
     assert card.stride > 1
-    there = replace(SCENE, origin=tuple(v + anchor * SCENE.res for v in SCENE.origin))
+    there = replace(SCENE, origin=(SCENE.origin[0] + anchor * SCENE.res, SCENE.origin[1] + anchor * SCENE.res))
     catalog = testing.write_catalog(tmp_path / "made", [there])
     run = geoml.predict(recipe(model, catalog, bbox=there.bbox(inner=-0.05)), tmp_path / "out")
     whole = image(scene=there)
@@ -382,7 +382,7 @@ def test_apply_refuses_what_does_not_fit(threshold: str, catalog: Path, tmp_path
     with pytest.raises(InputError, match=r"1 bands; .* takes 2 \(red nir\)$"):
         geoml.apply(threshold, image()[:1])
     with pytest.raises(InputError, match=r"image: a ndarray; expected an xarray.DataArray"):
-        geoml.apply(threshold, image().values)
+        geoml.apply(threshold, image().values)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="size"):
         geoml.apply(threshold, image(), size=64)
     with pytest.raises(InputError, match="not among"):

@@ -124,7 +124,7 @@ def test_a_distribution_adds_a_module_under_a_name(distribution: Callable[[str],
 def test_a_config_that_is_no_dataclass_is_refused_by_name(distribution: Callable[[str], Registry]) -> None:
     found = distribution("dilated = something.dilated")
     found.find("dilated").Config = type("Config", (BaseModel,), {})
-    for ask in (found.fields, lambda name: found.build(name, {"bands": 1})):
+    for ask in (found.fields, lambda name: found.configure(name, {"bands": 1})):
         with pytest.raises(InputError, match="architecture: dilated has no dataclass Config"):
             ask("dilated")
 
