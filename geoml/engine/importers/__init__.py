@@ -60,6 +60,6 @@ def _recognised(path: Path) -> str:
     found = [module.__name__.rpartition(".")[2] for module in IMPORTERS.having("recognises") if module.recognises(path)]
     if len(found) != 1:
         raise InputError(
-            f"import: the format of {path} is not recognised; expected its kind before it, one of {', '.join(kinds())}"
+            f"import: the format of {path} is not recognised; expected a kind before it, one of {', '.join(kinds())}"
         )
     return found[0].replace("_", "-")
