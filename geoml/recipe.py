@@ -101,6 +101,8 @@ def _region_text(value: Any) -> object:
         return value
     found = dict(geometry.__geo_interface__ if hasattr(geometry, "__geo_interface__") else value)
     if hasattr(value, "to_crs"):  # coordinates of geopandas are in its CRS, all others in degrees
+        if not len(value):
+            raise ValueError("an empty GeoDataFrame; expected one with polygons")
         if value.crs is None:
             raise ValueError("a GeoDataFrame without CRS; expected one, see GeoDataFrame.set_crs")
         found["crs"] = {"type": "name", "properties": {"name": value.crs.to_string()}}
@@ -108,6 +110,11 @@ def _region_text(value: Any) -> object:
         return json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as err:
         raise ValueError(f"no GeoJSON ({err}); expected a geometry, a Feature or a FeatureCollection") from None
+
+
+def separated(value: object) -> object:
+    """Numbers of a text with commas or spaces between; anything else as it is."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 RegionPlace = Annotated[Place, BeforeValidator(_region_text)]
@@ -147,7 +154,7 @@ class Query(Frozen):
     collection: str | None = Field(
         default=None, description="collection id; optional if the catalog has one collection"
     )
-    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
+    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N"), BeforeValidator(separated)] = Field(
         default=None,
         description="west, south, east, north in degrees; west > east crosses the antimeridian. Give this or a region",
     )

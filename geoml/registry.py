@@ -6,7 +6,7 @@ import ast
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +61,13 @@ class Registry:
         assigned = {t.id for n in body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
         return member in assigned | {n.name for n in body if isinstance(n, ast.FunctionDef)}
 
+    def fields(self, name: str) -> list[str]:
+        """Names of the fields of a file's ``Config``. Raises InputError for one that is not a dataclass."""
+        kind = getattr(self.find(name), "Config", None)
+        if not is_dataclass(kind):
+            raise InputError(f"{self.word}: {name} has no dataclass Config; expected a frozen dataclass of that name")
+        return [field.name for field in fields(kind)]
+
     def configure(self, name: str, config: Mapping[str, object]) -> Any:
         """The ``Config`` of a file from plain values (JSON, YAML), types checked.
 
@@ -68,9 +75,10 @@ class Registry:
         """
         from pydantic import TypeAdapter, ValidationError
 
+        known = self.fields(name)
+        if extra := sorted(set(config) - set(known)):
+            raise unknown(f"config of {name}", extra[0], known)
         kind = self.find(name).Config
-        if extra := sorted(set(config) - set(kind.__dataclass_fields__)):
-            raise unknown(f"config of {name}", extra[0], kind.__dataclass_fields__)
         try:
             return TypeAdapter(kind).validate_python(dict(config))
         except ValidationError as err:

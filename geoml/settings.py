@@ -47,7 +47,8 @@ class Settings(BaseSettings):
 
     catalogs: Path | None = Field(
         default=None,
-        description="folder with your own catalog YAMLs, models/, recipes/ and cubes/, beside the shipped ones",
+        description="folder with your own catalogs (YAMLs, or what `geoml catalogs new` writes below it), models/,"
+        " recipes/ and cubes/, beside the shipped ones",
     )
     data: Path | None = Field(default=None, description="root of training data, for ${GEOML_DATA} in recipes")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
@@ -184,6 +185,16 @@ def catalog_files(pattern: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def named_catalogs() -> dict[str, Path]:
+    """Catalogs by name, sorted: ``NAME.yaml`` in a catalog folder, or its subfolder NAME with a catalog.yaml, else a
+    catalog.json, as ``geoml catalogs new`` writes them; where both folders have a name, the user's own."""
+    found: dict[str, Path] = {}
+    for top in reversed(catalog_folders()):
+        for pattern in ("*/catalog.json", "*/catalog.yaml", "*.yaml"):  # the last wins
+            found |= {p.parent.name if "/" in pattern else p.stem: p for p in top.glob(pattern)}
+    return dict(sorted(found.items()))
+
+
 def catalog_file(name: str) -> Path:
     """The file or folder ``name`` below a catalog folder: the user's own, else the shipped one, there or not.
 
@@ -192,13 +203,15 @@ def catalog_file(name: str) -> Path:
     own, *others = (top / name for top in catalog_folders())
     if not others or not own.exists():
         return others[0] if others else own
-    if others[0].exists():
-        _warn_hidden(own)
+    warn_if_hiding(own, name)
     return own
 
 
 @lru_cache
-def _warn_hidden(own: Path) -> None:
+def warn_if_hiding(own: Path, name: str) -> None:
+    """Say once in the log when a file of the user's is used instead of the shipped ``name``."""
+    if own.is_relative_to(shipped()) or not (shipped() / name).exists():
+        return
     log.warning("%s is used instead of the one of that name that comes with geoml; see GEOML_CATALOGS", own)
 
 

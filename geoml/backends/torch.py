@@ -127,7 +127,10 @@ class Backend(Batches):
 
                 fused = join_upsampling(fused, probe[..., :64, :64])
             self.module = fused
-            if self.device.type == "cpu" and not self.fixed:
+            bounded = (
+                getattr(module, "largest_side", None) is not None
+            )  # chips as its card has them fit, others may not
+            if self.device.type == "cpu" and not (self.fixed or bounded):
                 held = bytes_per_pixel(self.module, probe.contiguous(memory_format=torch.channels_last))
                 self.most = int(ROOM / max(1.0, held / 2 if self._how.bf16 else held))  # autocast holds weights too
         if self.fixed:

@@ -18,10 +18,26 @@ if TYPE_CHECKING:
 
 LONGEST = 400
 """Characters of a value; ``--json`` has all of it."""
-MOST = 16
-"""Scores that are shown of a task without a table of its own."""
+MOST = 8
+"""Lines of scores of a task without a table of its own."""
+COMPARED = ("reference_difference", "original_difference", "original_chips")
+"""Of scores: how far the raw output was from that of the network that was imported, which is no score."""
+WORDS = {"made": "settings"}
+"""Fields whose names say nothing to a reader."""
 
-WHAT = ("name", "version", "description", "task", "kind", "architecture", "backbone", "head", "parameters", "stored")
+WHAT = (
+    "name",
+    "version",
+    "description",
+    "task",
+    "kind",
+    "architecture",
+    "backbone",
+    "head",
+    "parameters",
+    "stored",
+    "checked",
+)
 NEEDS = ("bands", "columns", "gsd", "level", "dates", "steps", "history", "voxel", "radius", "chip_size", "size")
 GIVES = ("classes", "made", "width", "leads", "levels", "places", "nodata")
 LIMITS = ("bbox", "width_km", "coverage_note")
@@ -36,6 +52,8 @@ def print_card(card: ModelCard) -> None:
     _, bands, _, gives = card.row()  # in words, of cards that have no such fields
     fields = {"bands": bands, "classes": gives} | card.model_dump(mode="json")
     fields = {k: v for k, v in fields.items() if v not in (None, "", [], {})}
+    if (off := card.scores.get("reference_difference", card.scores.get("original_difference"))) is not None:
+        fields["checked"] = f"its output differs by at most {off:.1g} from that of the network that was imported"
     about = _table({"What it is": _rows(fields, WHAT), "What it needs": _rows(fields, NEEDS),
                     "What it gives": _rows(fields, GIVES)})  # fmt: skip
     out_console.print(about)
@@ -61,7 +79,7 @@ def _table(sections: Mapping[str, Sequence[tuple[str, str]]]) -> Table:
 
 
 def _rows(fields: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str]]:
-    return [(name, _shown(name, fields[name])) for name in names if name in fields]
+    return [(WORDS.get(name, name), _shown(name, fields[name])) for name in names if name in fields]
 
 
 def _shown(name: str, value: Any) -> str:
@@ -97,21 +115,25 @@ def _print_scores(card: ModelCard) -> None:
     from geoml.engine.task import FILES
 
     out_console.print(Text(" How well it did", "bold"), end="")
-    if not card.scores:
+    scores = {name: value for name, value in card.scores.items() if name not in COMPARED}
+    if not scores:
         out_console.print(": not scored; it is not trained, or was never compared with labels")
         return
-    out_console.print(f", {_source(card.scores)}")
+    out_console.print(f", {_source(scores)}")
     if card.task in FILES.names():
         try:
             print_scores(card.task, card.scores)
             return
         except (LookupError, TypeError, ValueError, AttributeError):
             pass  # a card of others may hold scores in a form of its own
-    leaves = sorted(_leaves(card.scores), key=lambda leaf: len(leaf[0]))  # summaries before what they are made of
-    for path, value in leaves[:MOST]:
-        out_console.print(f" {', '.join(path).replace('_', ' ')}: {value:.4g}", highlight=False)
-    if len(leaves) > MOST:
-        out_console.print(f" and {len(leaves) - MOST} more", highlight=False)
+    groups = sorted(_groups(scores), key=lambda group: len(group[0]))  # summaries before what they are made of
+    shown = [group for group in groups if len(group[0]) <= max(1, len(groups[0][0]))][:MOST]
+    for path, numbers in shown:
+        named = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in numbers.items())
+        about = f"{', '.join(path).replace('_', ' ')}: " if path else ""
+        out_console.print(f" {about}{named}", highlight=False)
+    if more := sum(len(numbers) for _, numbers in groups[len(shown) :]):
+        out_console.print(f" and {more} numbers more in --json", highlight=False)
 
 
 def _source(scores: Mapping[str, Any]) -> str:
@@ -119,15 +141,22 @@ def _source(scores: Mapping[str, Any]) -> str:
     return f"on the {split} split of its data" if isinstance(split, str) else "on data that training never saw"
 
 
-def _leaves(scores: Mapping[str, Any], before: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], float]]:
-    """The numbers of nested scores under their names."""
-    found: list[tuple[tuple[str, ...], float]] = []
+def _groups(scores: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], dict[str, float]]]:
+    """The numbers of nested scores that stand beside each other, under the names that they have in common."""
+    numbers = {
+        name: value
+        for name, value in scores.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+    found = [(path, numbers)] if numbers else []
     for name, value in scores.items():
         if isinstance(value, Mapping):
-            found += _leaves(value, (*before, name))
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            found.append(((*before, name), float(value)))
+            found += _groups(value, (*path, name))
     return found
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _limits(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from geoml.cli import options
 from geoml.cli.common import Json, command, example, out_console
 from geoml.io.cog.scene_fields import CatalogRecipe
-from geoml.settings import catalog_files, shipped
+from geoml.settings import catalog_files, named_catalogs, shipped
 from geoml.texts import counted
 
 catalogs = typer.Typer(
@@ -41,10 +41,10 @@ def catalogs_list(as_json: Json = False) -> None:
     from geoml.io.stac.catalog import open_catalog
 
     found = []
-    for path in catalog_files("*.yaml").values():
-        catalog = open_catalog(path.stem)
+    for name, path in named_catalogs().items():
+        catalog = open_catalog(name)
         names = ", ".join(sorted(catalog.profiles))
-        about = {"name": path.stem, "from": _whose(path), "kind": str(catalog.kind), "collections": names}
+        about = {"name": name, "from": _whose(path, f"{name}.yaml"), "kind": str(catalog.kind), "collections": names}
         found.append({**about, "url": catalog.url})
     if as_json:
         print(json.dumps(found))
@@ -68,7 +68,9 @@ def recipes_list(as_json: Json = False) -> None:
         said = load_yaml(path)
         task = "predict" if "query" in said and "task" not in said else str(said.get("task", "segmentation"))
         about = " ".join(str(said.get("description", "")).split())
-        found.append({"name": path.stem, "from": _whose(path), "task": task, "description": about})
+        found.append(
+            {"name": path.stem, "from": _whose(path, f"recipes/{path.name}"), "task": task, "description": about}
+        )
     if as_json:
         print(json.dumps(found))
         return
@@ -78,13 +80,12 @@ def recipes_list(as_json: Json = False) -> None:
     out_console.print(table)
 
 
-def _whose(path: Path) -> str:
-    """Whether a file is one of geoml's or the user's own, which may hide one of geoml's."""
+def _whose(path: Path, name: str) -> str:
+    """Whether a file is one of geoml's or the user's own, which may hide geoml's of that name."""
     inside = shipped().resolve()
     if path.resolve().is_relative_to(inside):
         return "geoml"
-    hidden = inside / (f"recipes/{path.name}" if path.parent.name == "recipes" else path.name)
-    return "yours, instead of geoml's" if hidden.exists() else "yours"
+    return "yours, instead of geoml's" if (inside / name).exists() else "yours"
 
 
 @options.from_recipe(CatalogRecipe, argument="scenes", where="catalogs new")

@@ -7,11 +7,13 @@ import os
 import platform
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import typer
 from rich.table import Column, Table
@@ -72,6 +74,8 @@ SHOWN = re.compile(
     r"|CPL_(DEBUG|TMPDIR|VSIL_CURL_(CACHE_SIZE|CHUNK_SIZE))"
 )
 """Names of those whose values hold no secret, beside geoml's own settings; all others are said to be set, no more."""
+PATIENCE = 3.0
+"""Seconds within which a service that is configured has to answer."""
 LARGEST_ANSWER = 2**20
 """Bytes of an answer that are read to see that there is one."""
 ROOM = 2 * 10**9
@@ -99,13 +103,13 @@ def doctor(
 ) -> None:
     """Show what works here and what missing extras would enable. Fails if something required is broken.
 
-    Nothing is sent over the network, except by --catalogs.
+    Only the services that are configured are asked, and with --catalogs the catalogs.
 
     Example:
     geoml doctor
     geoml doctor --json
     """
-    checks = (versions, environment, device, extras, gdal, proj, disks, *([reachable] if catalogs else []))
+    checks = (versions, environment, device, extras, gdal, proj, disks, services, *([reachable] if catalogs else []))
     found = [one for check in checks for one in _guarded(check)]
     broken = [one for one in found if one.state == "broken"]
     if as_json:
@@ -246,8 +250,49 @@ def environment() -> Iterator[Finding]:
             yield Finding("environment", name, "info", shown)
 
 
+def services() -> Iterator[Finding]:
+    """What the environment names beside geoml: it answers, or is broken."""
+    prefect = os.environ.get("PREFECT_API_URL", "")
+    yield _service("Prefect API", "PREFECT_API_URL", prefect, lambda: _status(f"{prefect.rstrip('/')}/health"))
+    workers = settings().workers
+    scheduler = workers if "://" in workers else ""
+    yield _service("Dask scheduler", "GEOML_WORKERS", scheduler, lambda: _connected(scheduler))
+    name = "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+    store = os.environ.get(name, "")
+    yield _service("object store", name, store, lambda: _status(store))
+
+
+def _service(name: str, variable: str, url: str, ask: Callable[[], str]) -> Finding:
+    if not url:
+        return Finding("services", name, "info", f"not configured ({variable})")
+    import requests
+
+    shown = redact(url)
+    try:
+        return Finding("services", name, "ok", f"{shown}: {ask()}")
+    except (OSError, ValueError) as err:  # requests' errors are of the first kind; the text may repeat the URL
+        why = "" if isinstance(err, requests.RequestException) else f": {err}"
+        return Finding("services", name, "broken", f"{shown} does not answer ({type(err).__name__}{why})")
+
+
+def _status(url: str) -> str:
+    """Of a server that speaks HTTP; to be refused without a key is an answer too."""
+    import requests
+
+    with requests.get(url, timeout=PATIENCE, stream=True, allow_redirects=False) as answer:
+        if answer.status_code >= 500:
+            raise OSError(f"HTTP {answer.status_code}")
+        return f"HTTP {answer.status_code}"
+
+
+def _connected(url: str) -> str:
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname or "", place.port or 0), PATIENCE):
+        return "takes connections"
+
+
 def reachable() -> Iterator[Finding]:
-    """Whether each catalog answers; the only check that goes over the network."""
+    """Whether each catalog answers."""
     from geoml.io.stac.catalog import catalog_names, open_catalog
     from geoml.io.stores import web
     from geoml.io.stores.bucket import Bucket, is_bucket

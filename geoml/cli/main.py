@@ -183,11 +183,9 @@ def area_next(
 
     frame = next_places(run, places, out, seed)
     column = frame.columns[1]
-    out_console.print(
-        f"{counted(len(frame), 'place')} in {out}; fill in the column {column}, then give the geoml learn or geoml train"
-        f" that made the model again with --add {out} and another --out",
-        highlight=False,
-    )
+    then = "then give the geoml learn or geoml train that made the model again with"
+    told = f"{counted(len(frame), 'place')} in {out}; fill in the column {column}, {then} --add {out} and another --out"
+    out_console.print(told, highlight=False)
 
 
 @command(area, "estimate")

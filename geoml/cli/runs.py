@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from geoml.cli.common import Json, command, out_console
 from geoml.errors import GeomlError, InputError
@@ -123,10 +124,18 @@ def _blocks(run: RunState) -> str:
 
 
 def _table(found: list[RunState]) -> Table:
-    table = Table("run", "status", "blocks", "updated", title=f"{len(found)} runs")
+    table = Table("run", "status", "blocks", Column("updated", no_wrap=True), title=f"{len(found)} runs")
     for run in found:
-        table.add_row(run.out, run.status, _blocks(run), run.updated or "")
+        table.add_row(run.out, run.status, _blocks(run), _moment(run.updated))
     return table
+
+
+def _moment(time: str | None) -> str:
+    """An ISO 8601 time as a person reads it; "" for none."""
+    try:
+        return f"{dt.datetime.fromisoformat(time).astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if time else ""
+    except (ValueError, OverflowError):  # of a damaged record
+        return str(time)
 
 
 def _page(run: RunState) -> Table:
@@ -134,8 +143,8 @@ def _page(run: RunState) -> Table:
     table.add_row("blocks", _blocks(run))
     if run.holder:
         table.add_row("worked on by", "pid {pid} on {host}, last heard of {renewed}".format(**run.holder))
-    table.add_row("started", run.started or "")
-    table.add_row("updated", run.updated or "")
+    table.add_row("started", _moment(run.started))
+    table.add_row("updated", _moment(run.updated))
     table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in run.seconds.items()))
     table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in run.bytes.items()))
     for key, why in run.failed.items():

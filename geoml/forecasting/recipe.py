@@ -15,7 +15,7 @@ from geoml.fields import Spelled
 from geoml.io.tables.durations import StepDuration
 from geoml.io.tables.table_source import TableSource
 from geoml.nn.forecast.levels import LEVELS, check_levels
-from geoml.recipe import Frozen, Place, RegionPlace, digest
+from geoml.recipe import Frozen, Place, RegionPlace, digest, separated
 from geoml.registry import Registry
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class ForecastFrom(Frozen):
         description="for a cube: describes its values, a name in catalogs/cubes or a YAML file; by default as in"
         " training",
     )
-    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N")] = Field(
+    bbox: Annotated[tuple[float, float, float, float] | None, Spelled("W S E N"), BeforeValidator(separated)] = Field(
         default=None, description="for a cube: degrees; by default all of it"
     )
     region: RegionPlace | None = Field(

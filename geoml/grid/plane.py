@@ -54,6 +54,10 @@ class Window:
     def expand(self, pixels: int) -> Window:
         return Window(self.y0 - pixels, self.x0 - pixels, self.y1 + pixels, self.x1 + pixels)
 
+    def moved(self, rows: int, columns: int) -> Window:
+        """The same rectangle so many pixels farther down and right."""
+        return Window(self.y0 + rows, self.x0 + columns, self.y1 + rows, self.x1 + columns)
+
     def coarser(self, factor: int) -> Window:
         """The smallest window, in pixels ``factor`` times as wide, that holds this one."""
         return Window(self.y0 // factor, self.x0 // factor, -(-self.y1 // factor), -(-self.x1 // factor))

@@ -49,7 +49,7 @@ names, find, configure = _FILES.names, _FILES.find, _FILES.configure
 def fixed_by_data(architecture: str, bands: int, dates: int, classes: int) -> dict[str, int]:
     """The fields of a ``Config`` that data and classes decide: for ``bands`` of each of ``dates``; a forecast has none,
     since its own say how its channels lie."""
-    fields = find(architecture).Config.__dataclass_fields__
+    fields = _FILES.fields(architecture)
     if "dates" in fields:
         return {"bands": bands, "dates": dates, "classes": classes}
     return {"bands": bands * dates, "classes": classes} if "bands" in fields else {}

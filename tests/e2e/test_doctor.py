@@ -57,6 +57,35 @@ def test_doctor_has_words_for_every_extra() -> None:
     assert set(doctor.EXTRAS) == set(declared["optional-dependencies"]) - {doctor.ALL}
 
 
+def test_doctor_asks_the_services_that_are_configured(
+    said: Callable[..., str], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("PREFECT_API_URL", "GEOML_WORKERS", "AWS_ENDPOINT_URL")
+    for name in (*names, "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    told = rows(said("doctor"))
+    for name in ("Prefect API", "Dask scheduler", "object store"):
+        assert told[f"services: {name}"][1].startswith("not configured")
+    with fault_server.serve() as server:
+        answers = [server.url, f"tcp://{server.url.removeprefix('http://')}", server.url]
+        for name, value in zip(names, answers, strict=True):
+            monkeypatch.setenv(name, value)
+        settings.cache_clear()
+        told = rows(said("doctor"))
+    assert [told[f"services: {n}"][0] for n in ("Prefect API", "Dask scheduler", "object store")] == ["ok"] * 3
+    silent = ["http://me:do-not-show-me@127.0.0.1:9/api", "tcp://127.0.0.1:9", "http://127.0.0.1:9"]
+    for name, value in zip(names, silent, strict=True):
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    refused = cli("doctor", "--json")
+    assert refused.exit_code == 1
+    assert "do-not-show-me" not in refused.output
+    found = {one["name"]: one["state"] for one in json.loads(refused.stdout)["found"] if one["section"] == "services"}
+    assert set(found.values()) == {"broken"}
+    settings.cache_clear()
+
+
 def test_doctor_asks_catalogs_only_when_told(
     said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

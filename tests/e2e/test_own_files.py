@@ -67,7 +67,12 @@ def truth(data: np.ndarray) -> np.ndarray:
 
 @prints("catalogs new")
 def test_catalogs_new(
-    said: Callable[..., str], cli: Cli, stac_schemas: ModuleType, threshold: str, tmp_path: Path
+    said: Callable[..., str],
+    cli: Cli,
+    stac_schemas: ModuleType,
+    threshold: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "scenes").mkdir()
     for day in ("20240601", "20240602"):
@@ -84,11 +89,20 @@ def test_catalogs_new(
     band = found["features"][0]["assets"]["image"]["bands"][1]
     assert band == {"name": "nir", "eo:common_name": "nir", "data_type": "uint16", "nodata": 0.0, "raster:scale": 1e-4,
                     "raster:offset": 0.0}  # fmt: skip
-    refused = cli("search", tmp_path / "made", "--bbox", "-60,60,-50,65", "--datetime", "2024")
-    assert refused.exit_code == 0, "its items are there"
-    run = cli("predict", "--model", threshold, "--catalog", tmp_path / "made", "--bbox", "-60,60,-50,65", "--datetime",
-              "2024-06-02", "--out", tmp_path / "no")  # fmt: skip
-    assert "lies outside the catalog's folder" in run.output, "files elsewhere only by the YAML, which the user names"
+    asked = ("--bbox", "-60,60,-50,65", "--datetime", "2024-06-02")
+    searched = cli("search", tmp_path / "made", *asked)
+    run = cli("predict", "--model", threshold, "--catalog", tmp_path / "made", *asked, "--out", tmp_path / "no")
+    for refused in (searched, run):  # files elsewhere only by the YAML, which the user names
+        assert refused.exit_code == 2
+        assert f"expected {tmp_path / 'made' / 'catalog.yaml'}" in refused.output
+    monkeypatch.setenv("GEOML_CATALOGS", str(tmp_path))
+    settings.cache_clear()
+    listed = {row["name"]: row["from"] for row in json.loads(said("catalogs", "list", "--json"))}
+    assert listed["made"] == "yours"
+    found = json.loads(said("search", "made", *asked, "--json"))
+    assert [f["id"] for f in found["features"]] == ["field_20240602"]
+    said("predict", "--model", threshold, "--catalog", "made", *asked, "--out", tmp_path / "by-name")
+    settings.cache_clear()
 
 
 def test_a_catalog_in_the_folder_of_its_files_moves_with_them(said: Callable[..., str], tmp_path: Path) -> None:
@@ -234,6 +248,9 @@ def test_an_image_that_does_not_fit(threshold: str, tmp_path: Path, more: dict[s
     asked = {"model": threshold, "image": str(tif(tmp_path / "scene.tif")), **more}
     with pytest.raises(geoml.GeomlError, match=says):
         geoml.predict(asked, tmp_path / "out")
+    assert (tmp_path / "out").exists() == says.startswith("no band"), (
+        "refused before a folder is made, if not by the plan"
+    )
 
 
 def test_two_images_are_compared(said: Callable[..., str], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_runs(run: Path, said: Callable[..., str]) -> None:
     told = rows(said("runs", run))
     assert told[""] == ["finished"]
     done = found["done"]
+    assert told["started"] == [f"{found['started'][:16].replace('T', ' ')} UTC"]
     assert told["blocks"] == [f"{done} of {done} done, 0 failed, 0 left"]
     assert float(re.findall(r"model ([\d.]+)", told["seconds"][0])[0]) >= 0
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from geoml import registry
 from geoml.engine import task as tasks
@@ -118,6 +119,14 @@ def test_a_distribution_adds_a_module_under_a_name(distribution: Callable[[str],
     assert "something.dilated" not in sys.modules, "read and not imported"
     assert found.find("dilated").KNOCK == 1
     assert "dilated" not in Registry("geoml.data.sources", "source").names()
+
+
+def test_a_config_that_is_no_dataclass_is_refused_by_name(distribution: Callable[[str], Registry]) -> None:
+    found = distribution("dilated = something.dilated")
+    found.find("dilated").Config = type("Config", (BaseModel,), {})
+    for ask in (found.fields, lambda name: found.configure(name, {"bands": 1})):
+        with pytest.raises(InputError, match="architecture: dilated has no dataclass Config"):
+            ask("dilated")
 
 
 @pytest.mark.parametrize(

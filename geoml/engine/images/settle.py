@@ -37,22 +37,23 @@ def looked_at(recipe: Asked) -> Iterator[PredictRecipe]:
 
 
 def check(recipe: Asked, out: str | Path) -> None:
-    """What is said before a folder is made. Raises InputError for images and a bucket as ``out``, an unknown model."""
+    """What is said before a folder is made. Raises InputError for images and a bucket as ``out``, an unknown model,
+    files that cannot be used, bands that are not known and another number of images than the model takes."""
     if recipe.image and is_bucket(out):
         raise InputError(f"out: {out} is a bucket; a run over files keeps its catalog beside it, expected a folder")
     cards.find(recipe.model)
+    with looked_at(recipe):
+        pass
 
 
 def settled(recipe: Asked, out: str | Path) -> PredictRecipe:
     """The recipe of a run over a catalog: as asked, or over that of the images, which lies in ``out`` then.
 
-    To be called by who holds the lock of ``out``. Raises InputError as `check` does, for files that cannot be used,
-    bands that are not known, another number of images than the model takes, and a folder with the map of other images;
-    DataError for a damaged folder.
+    To be called by who holds the lock of ``out``, after `check`. Raises InputError for a folder with the map
+    of other images, DataError for a damaged folder.
     """
     if not recipe.image:
         return plain(recipe, dict(recipe.query))
-    check(recipe, out)
     from geoml.engine.images.catalog import over_files
 
     return over_files(recipe, (claim(out, STATE).local / STATE).resolve(), contents=True)

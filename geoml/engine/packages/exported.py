@@ -56,7 +56,7 @@ class Exported(nn.Module):
         return self.height.fixed or self.width.fixed
 
     @property
-    def most(self) -> int | None:
+    def largest_side(self) -> int | None:
         """Largest height = width that the program takes; None: any."""
         return min((n for n in (self.height.most, self.width.most) if n is not None), default=None)
 
@@ -70,7 +70,7 @@ class Exported(nn.Module):
             return
         for step in (2**k for k in range(DEEPEST.bit_length())):
             try:
-                near = size + step if self.most is None or size + step <= self.most else size - step
+                near = size + step if self.largest_side is None or size + step <= self.largest_side else size - step
                 if tuple(self(torch.zeros(1, self.bands.least, near, near)).shape[-2:]) == (near, near):
                     break
             except (RuntimeError, ModelError):
@@ -158,14 +158,14 @@ def _receptive_field(module: Exported, card: MapCard) -> ReceptiveField:
     start = math.lcm(card.stride, module.height.step, module.width.step)
     if start & (start - 1) == 0:
         start = max(start, DEEPEST)
-    sizes = tuple(n for n in (256, 512, 1024) if module.most is None or n <= module.most)
+    sizes = tuple(n for n in (256, 512, 1024) if module.largest_side is None or n <= module.largest_side)
     try:
         field = measure(module, len(card.bands) * card.dates, start, sizes=sizes)
     except ModelError:  # a field so wide that the program takes no scene of its size
         field = ReceptiveField(None, start)
     if field.radius is not None:
         size = exact_grid(card.chip_size, field.radius, field.stride).size
-        if module.most is None or size <= module.most:
+        if module.largest_side is None or size <= module.largest_side:
             return field
     return ReceptiveField(None, card.stride)
 
@@ -178,8 +178,10 @@ def _check(module: Exported, card: MapCard, where: str) -> None:
         raise ModelError(f"{where}: the program takes {module.bands.fixed} bands, the card lists {bands}")
     if module.fixed_size not in (None, size) or (height is None) != (width is None):
         raise ModelError(f"{where}: the program takes {height} x {width} pixels, not {size}")
-    if module.most is not None and size > module.most:
-        raise ModelError(f"{where}: the program takes up to {module.most} pixels a side, the card has chips of {size}")
+    if module.largest_side is not None and size > module.largest_side:
+        raise ModelError(
+            f"{where}: the program takes up to {module.largest_side} pixels a side, the card has chips of {size}"
+        )
     try:
         with torch.no_grad():
             shape = tuple(module(torch.zeros(1, bands, size, size)).shape)

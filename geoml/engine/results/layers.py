@@ -6,6 +6,7 @@ follow the CF conventions (https://cfconventions.org, flags in section 3.5).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import odc.stac
 import pyproj
 import pystac
+import shapely
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox, geobox_union_conservative
@@ -26,6 +28,8 @@ Bounds = tuple[float, float, float, float]
 
 CHUNK = 2048
 """Pixels of a side of a dask chunk; the default size of a block."""
+NEAR = 0.01
+"""Of a pixel: what is left of its edge after a way to degrees and back."""
 
 
 def layers_of(items: Sequence[pystac.Item]) -> list[str]:
@@ -43,9 +47,9 @@ def mosaic(items: Sequence[pystac.Item], key: str, geobox: GeoBox | None = None)
     """The layer ``key`` of all items as one dask array (y, x), or (band, y, x) where its files have several bands.
 
     Values with a scale are float32 in their physical unit, NaN for nodata; others, such as classes, keep
-    their stored type and the attribute ``nodata``. The grid is ``geobox``, by default that of the blocks. If they have
-    several CRSs, it is that of most blocks, and the others are resampled to it (nearest). Raises DataError for items
-    without the place of their pixels.
+    their stored type and the attribute ``nodata``. The grid is ``geobox``, by default that of the blocks, cut to where
+    they have data. If they have several CRSs, it is that of most blocks, and the others are resampled to it (nearest).
+    Raises DataError for items without the place of their pixels.
     """
     having = [item for item in items if key in item.assets]
     asset = having[0].assets[key]
@@ -69,7 +73,8 @@ def mosaic(items: Sequence[pystac.Item], key: str, geobox: GeoBox | None = None)
 
 
 def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
-    """The smallest grid over all blocks, in the CRS of most of them. Raises DataError if an item has none."""
+    """The smallest grid over the data of all blocks, in the CRS of most of them. Raises DataError if a block has no
+    grid."""
     grids: dict[str, list[GeoBox]] = {}
     for item in items:
         about = item.properties
@@ -83,7 +88,25 @@ def grid_of(items: Sequence[pystac.Item]) -> GeoBox:
     whole = geobox_union_conservative(grids.pop(main))
     for other in (b for boxes in grids.values() for b in boxes):
         whole = geobox_union_conservative([whole, whole.enclosing(other.extent.to_crs(main))])
-    return whole
+    return _with_data(whole, items, main)
+
+
+def _with_data(whole: GeoBox, items: Sequence[pystac.Item], crs: str) -> GeoBox:
+    """A grid without its outer rows and columns in which no item has data, by their outlines."""
+    known = [item for item in items if item.properties.get("geoml:valid_pixels") != 0]  # whose outline is the block's
+    shapes = np.array([shapely.geometry.shape(item.geometry) if item.geometry else None for item in known], object)
+    if not known or shapely.is_missing(shapes).any():
+        return whole
+    to = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    x, y = to.transform(*shapely.get_coordinates(shapes).T)
+    col, row = ~whole.affine * (x, y)
+    if not (np.isfinite(col).all() and np.isfinite(row).all()):
+        return whole
+    (y0, y1), (x0, x1) = (
+        (max(math.floor(k.min() + NEAR), 0), min(math.ceil(k.max() - NEAR), n))
+        for k, n in zip((row, col), whole.shape, strict=True)
+    )
+    return whole[y0:y1, x0:x1]
 
 
 def picture_grid(items: Sequence[pystac.Item], side: int) -> GeoBox:

@@ -10,7 +10,7 @@ An answer is that of `Predictor.rows` on the pixels of the frame, to the byte.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -128,10 +128,7 @@ def _first(early: list[Frame | Unread], entries: Iterator[Frame | Unread | None]
 def sized(predictor: Predictor, recipe: StreamRecipe) -> Predictor:
     """The same model with chips of the recipe's size. Raises InputError for one that a frame cannot serve."""
     card = predictor.card
-    one_date(card)
-    if predictor.backend.asks:
-        asks = " ".join(sorted(predictor.backend.asks))
-        raise InputError(f"model: {card.name} asks for {asks}, which a frame does not have")
+    pixels_alone(predictor)
     if predictor.output.joiner == "owner":
         if not recipe.halo:
             raise InputError(f"halo: {card.name} finds objects, which need what surrounds a frame; expected true")
@@ -139,6 +136,14 @@ def sized(predictor: Predictor, recipe: StreamRecipe) -> Predictor:
     mine = copy(predictor)
     mine.grid = grid(card, predictor.output, recipe)
     return mine
+
+
+def pixels_alone(predictor: Predictor) -> None:
+    """Raise InputError for a model of several dates, or one that needs more than pixels."""
+    one_date(predictor.card)
+    if predictor.backend.asks:
+        asks = " ".join(sorted(predictor.backend.asks))
+        raise InputError(f"model: {predictor.card.name} asks for {asks}, which a frame does not have")
 
 
 def grid(card: MapCard, output: AnyOutput, recipe: StreamRecipe) -> ChipGrid:
@@ -171,10 +176,14 @@ def answer(predictor: Predictor, frame: Frame, recipe: StreamRecipe) -> Rows:
     here = Window(0, 0, *frame.shape)
     if not recipe.halo and max(frame.shape) <= recipe.size:
         return _alone(predictor, frame, here, recipe.size)
-    parts = list(predictor.rows(frame.pixels(predictor.needed(here)), here))
+    return joined(here, list(predictor.rows(frame.pixels(predictor.needed(here)), here)), predictor.output.joiner)
+
+
+def joined(here: Window, parts: Sequence[Rows], joiner: str) -> Rows:
+    """Rows of a window, top to bottom, as one; ``joiner`` is the output's."""
     if len(parts) == 1:
         return Rows(here, parts[0].arrays)
-    if predictor.output.joiner == "owner":
+    if joiner == "owner":
         parts = [p for p in parts if p.arrays] or parts[:1]
         return Rows(here, {k: np.concatenate([p[k] for p in parts]) for k in parts[0].arrays})
     return Rows(here, {k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0].arrays})

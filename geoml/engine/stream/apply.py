@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,19 +18,21 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
 
-from geoml.engine.contract import Layer, output_of
+from geoml.engine.contract import Layer, Rows, output_of
 from geoml.engine.inference.choice import asked_of_machine, choose_backend
+from geoml.engine.inference.lattice import grid_of
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import cards
 from geoml.engine.packages.package import load
 from geoml.engine.results.layers import described, flags
-from geoml.engine.stream.answers import answer, one_date, side, sized
+from geoml.engine.stream.answers import joined, one_date, pixels_alone
 from geoml.engine.stream.frames import Frame, chosen, read, scalings
-from geoml.engine.stream.recipe import StreamRecipe
-from geoml.engine.stream.run import fitting
+from geoml.engine.stream.recipe import ImageRecipe
+from geoml.engine.stream.run import compared
 from geoml.engine.stream.write import unlike_pixels
-from geoml.errors import DataError, InputError, limits
+from geoml.errors import DataError, InputError, ModelError, limits
 from geoml.grid.ellipsoid import pixel_metres
+from geoml.grid.plane import Window
 from geoml.io.cards.domain import describe, verdict
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.each_band import of_each
@@ -36,24 +42,32 @@ log = logging.getLogger(__name__)
 
 NEAR = 1.25
 """How many times larger or smaller than the model's gsd pixels may be."""
+NEAR_EDGE = 0.1
+"""Of a pixel: so little before the edge of a pixel of the plane is on it."""
 
 
 @limits("apply")
-def apply(model: str | Path, image: xr.DataArray | str | Path, **options: Any) -> xr.Dataset:
+def apply(model: str | Path, image: xr.DataArray | str | PathLike[str], **options: Any) -> xr.Dataset:
     """Run a model on ``image``. Returns one variable (y, x) for each layer, such as ``class`` and ``confidence``, with
     the scaling and attributes of `geoml.Run.layer` and the coordinates of the image.
 
     ``image`` is (band, y, x), or (y, x) for one band, in memory or dask, or a file that rasterio can open. Bands are
     matched by the names in its band coordinate or ``long_name``. Without names, they are taken in the order of the card
     if the number is the same. ``scale_factor``, ``add_offset``, ``nodata`` and a CRS are used if present. ``options``
-    are fields of the recipe of a stream: ``bands``, ``scale``, ``offset``, ``out_of_domain``. Chips are joined as in a
-    run.
+    are the other fields of `ImageRecipe`: ``bands``, ``scale``, ``offset``, ``out_of_domain``.
+
+    The answer is that of a run: chips lie on the grid of the CRS and are joined as there, so that it does not hang on
+    the corner of the array. Nothing is seen beyond the array: pixels within the model's receptive field of an edge that
+    is not the scene's (where chips are blended, within a chip of it) may have another answer than in a larger array.
+    Without coordinates chips start at the first pixel.
 
     Raises InputError for wrong bands, a different pixel size or a model that does not take a single image, ModelError
     if the unit of the values differs from that of the training data, DataError for a file that cannot be read,
     TransientError if memory runs out, MissingExtra if the library of the back end is missing.
     """
-    recipe = parse(StreamRecipe, {**options, "model": str(model)}, "apply")
+    if not isinstance(image, xr.DataArray | str | PathLike):
+        raise InputError(f"image: a {type(image).__name__}; expected an xarray.DataArray (band, y, x), or a path")
+    recipe = parse(ImageRecipe, {**options, "model": str(model)}, "apply")
     card = cards.read(recipe.model, MapCard)
     output = output_of(card)
     one_date(card)
@@ -62,16 +76,19 @@ def apply(model: str | Path, image: xr.DataArray | str | Path, **options: Any) -
     frame = _frame(image, card, recipe)
     if frame.geobox is not None and recipe.out_of_domain != "allow":
         _check_gsd(frame.geobox, card)
-    (frame,) = (f for f in fitting(iter([frame]), card, recipe) if isinstance(f, Frame))
+    try:
+        compared(frame, card, recipe.out_of_domain)
+    except ModelError as err:
+        raise ModelError(_in_python(err)) from err
     package = load(recipe.model)
-    backend = choose_backend(package, side(card, output, recipe), asked_of_machine()).backend
-    rows = answer(sized(Predictor(package, output, backend=backend), recipe), frame, recipe)
+    backend = choose_backend(package, grid_of(card, output).size, asked_of_machine()).backend
+    rows = _rows(Predictor(package, output, backend=backend), frame)
     like = _like(image, frame.geobox)
     layers = {layer.key: _layer(layer, rows[layer.key], like) for layer in output.layers if not layer.extra}
     return xr.Dataset(layers, attrs={"model": f"{card.name}/{card.version}", **_fit(card, frame)})
 
 
-def _frame(image: xr.DataArray | str | Path, card: MapCard, recipe: StreamRecipe) -> Frame:
+def _frame(image: xr.DataArray | str | PathLike[str], card: MapCard, recipe: ImageRecipe) -> Frame:
     """The model's bands of a file or an array, with what it says of itself."""
     if not isinstance(image, xr.DataArray):
         return read(Path(image), 0, 0.0, card, recipe)
@@ -83,7 +100,7 @@ def _frame(image: xr.DataArray | str | Path, card: MapCard, recipe: StreamRecipe
     try:
         where = chosen(card, recipe, len(whole), _band_names(whole, (*others, "band")[0]), "image")
     except DataError as err:  # not of a file, but of what was passed
-        raise InputError(str(err).replace("--bands", "bands=")) from err
+        raise InputError(_in_python(err)) from err
     data = np.asarray(whole.isel({whole.dims[0]: where}).values)
     if data.dtype.kind not in "uif":
         raise InputError(f"image: numbers of type {data.dtype}; expected integers or floats")
@@ -95,7 +112,34 @@ def _frame(image: xr.DataArray | str | Path, card: MapCard, recipe: StreamRecipe
     return Frame(0, "image", 0.0, data, valid, scale, offset, image.odc.geobox)
 
 
-def _said(image: xr.DataArray, what: Literal["scale", "offset"], count: int, recipe: StreamRecipe) -> Sequence[float]:
+def _rows(predictor: Predictor, frame: Frame) -> Rows:
+    """What a run says of the frame, by the chips of a run. Raises as `Predictor.rows`."""
+    pixels_alone(predictor)
+    here = _window(frame, predictor.card.anchor)
+    needed = predictor.needed(here)
+    pixels = replace(frame.pixels(needed.moved(-here.y0, -here.x0)), origin=needed)
+    return joined(here, list(predictor.rows(pixels, here)), predictor.output.joiner)
+
+
+def _window(frame: Frame, anchor: float) -> Window:
+    """The frame among all pixels of its CRS, as those of a plane are counted; without a place it starts at (0, 0).
+
+    Pixels of a grid that runs do not have, such as a turned one, are counted along its own rows and columns.
+    """
+    height, width = frame.shape
+    if frame.geobox is None:
+        return Window(0, 0, height, width)
+    col, row = ~frame.geobox.affine * (0.0, 0.0)  # of the origin of the CRS
+    y0, x0 = (math.floor(-k - anchor + NEAR_EDGE) for k in (row, col))
+    return Window(y0, x0, y0 + height, x0 + width)
+
+
+def _in_python(err: Exception) -> str:
+    """A message with the options of a command as arguments."""
+    return re.sub(r"--out-of-domain (\w+)", r"out_of_domain='\1'", str(err)).replace("--bands", "bands=")
+
+
+def _said(image: xr.DataArray, what: Literal["scale", "offset"], count: int, recipe: ImageRecipe) -> Sequence[float]:
     """The scale or offset of each band; rioxarray has one attribute for all of them, and another where they differ.
 
     Raises InputError for numbers of other bands than these, unless the recipe has one.

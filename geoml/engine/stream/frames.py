@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 
 from geoml.data import rasters
 from geoml.engine.pixels import Pixels
-from geoml.engine.stream.recipe import StreamRecipe
+from geoml.engine.stream.recipe import ImageRecipe
 from geoml.errors import DataError, GeomlError, InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import Band
@@ -91,7 +91,7 @@ class Unread:
     error: GeomlError
 
 
-def chosen(card: TakesBands, recipe: StreamRecipe, count: int, said: Sequence[str | None], name: str) -> list[int]:
+def chosen(card: TakesBands, recipe: ImageRecipe, count: int, said: Sequence[str | None], name: str) -> list[int]:
     """Positions (from 0) of the model's bands in a file with ``count`` bands that ``said`` their names.
 
     Raises InputError if the names are given and do not fit, DataError if this file's bands do not.
@@ -110,11 +110,12 @@ def chosen(card: TakesBands, recipe: StreamRecipe, count: int, said: Sequence[st
     elif count == len(wanted):
         names = wanted
     else:
-        raise DataError(f"{name}: {count} bands; {card.name} takes {' '.join(wanted)}: name them with --bands")
+        advice = ": name them with --bands" if count > len(wanted) else ""  # names make no bands of none
+        raise DataError(f"{name}: {count} bands; {card.name} takes {len(wanted)} ({' '.join(wanted)}){advice}")
     return [names.index(b) for b in wanted]
 
 
-def scalings(recipe: StreamRecipe, said: Sequence[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def scalings(recipe: ImageRecipe, said: Sequence[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(scale, offset) of each band: those of the recipe, else of the file."""
     scale = tuple(s if recipe.scale is None else recipe.scale for s, _ in said)
     offset = tuple(o if recipe.offset is None else recipe.offset for _, o in said)
@@ -132,7 +133,7 @@ def bounded(name: str, shape: tuple[int, int], bands: int, itemsize: int) -> Non
         raise DataError(f"{name}: decodes to {size} bytes; at most {MAX_BYTES} are read")
 
 
-def read(path: Path, index: int, at: float, card: TakesBands, recipe: StreamRecipe) -> Frame:
+def read(path: Path, index: int, at: float, card: TakesBands, recipe: ImageRecipe) -> Frame:
     """The frame of a file. Raises DataError for one that is damaged, too large or of other bands, InputError as
     `chosen` does."""
     start = time.perf_counter()

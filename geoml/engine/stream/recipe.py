@@ -17,16 +17,12 @@ def words(value: object) -> object:
     return tuple(word for text in texts for word in str(text).replace(",", " ").split())
 
 
-class StreamRecipe(Frozen):
-    """What decides the answer of each frame, and which frames have one."""
+class ImageRecipe(Frozen):
+    """Which model answers an image, and how the image is read."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     model: Place = Field(description="name, folder or URL of a model package that maps every pixel of one date")
-    size: int = Field(
-        default=512, ge=16, le=8192, description="side of a chip in pixels; a larger frame is cut and joined exactly"
-    )
-    every: int = Field(default=1, ge=1, le=1_000_000, description="use every n-th frame")
     bands: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
         default=(),
         description="names of a frame's bands in order; by default as a GeoTIFF states, else red green blue if"
@@ -36,6 +32,19 @@ class StreamRecipe(Frozen):
         default=None, gt=0, description="factor from stored to physical values; by default as the file states"
     )
     offset: float | None = Field(default=None, description="added after the scale; by default as the file states")
+    out_of_domain: Literal["warn", "refuse", "allow"] = Field(
+        default="warn",
+        description="for a first frame unlike the training data: warn (but refuse another unit), refuse, or allow",
+    )
+
+
+class StreamRecipe(ImageRecipe):
+    """What decides the answer of each frame, and which frames have one."""
+
+    size: int = Field(
+        default=512, ge=16, le=8192, description="side of a chip in pixels; a larger frame is cut and joined exactly"
+    )
+    every: int = Field(default=1, ge=1, le=1_000_000, description="use every n-th frame")
     halo: bool = Field(
         default=True,
         description="also compute a halo around each frame, as predict does; without it the network pads the edges"
@@ -54,7 +63,3 @@ class StreamRecipe(Frozen):
         " model is too late for are dropped and reported",
     )
     ahead: int = Field(default=4, ge=1, le=256, description="maximum number of frames waiting for the model")
-    out_of_domain: Literal["warn", "refuse", "allow"] = Field(
-        default="warn",
-        description="for a first frame unlike the training data: warn (but refuse another unit), refuse, or allow",
-    )

@@ -109,15 +109,16 @@ def fitting(
 ) -> Iterator[Frame | Unread | None]:
     """The same, once the first frame with data is compared with the training data. Raises ModelError as the recipe
     asks."""
-    compared = card.domain is None
+    done = card.domain is None
     for entry in coming:
-        if not compared and isinstance(entry, Frame):
-            compared = _compared(entry, card, recipe.out_of_domain)
+        if not done and isinstance(entry, Frame):
+            done = compared(entry, card, recipe.out_of_domain)
         yield entry
 
 
-def _compared(frame: Frame, card: MapCard, allowed: str) -> bool:
-    """False where there is nothing to compare."""
+def compared(frame: Frame, card: MapCard, allowed: str) -> bool:
+    """Compare a frame with the training data; False where there is nothing to compare. ``allowed`` is the recipe's
+    ``out_of_domain``. Raises ModelError as it asks."""
     known, unlike = unlike_pixels(card, frame)
     if card.domain is None or not known:
         return False

@@ -18,7 +18,7 @@ from geoml.io.stores.remote import fetch, is_url
 from geoml.io.stores.store import stamp
 from geoml.io.unit_names import Unit
 from geoml.recipe import Frozen, Phase, load_yaml, parse
-from geoml.settings import catalog_file, catalog_files, catalog_folders
+from geoml.settings import catalog_folders, named_catalogs, warn_if_hiding
 
 Kind = Literal["api", "static", "parquet"]
 
@@ -140,18 +140,19 @@ class Catalog:
 
 def catalog_names() -> list[str]:
     """Names of the catalogs in the folders of catalogs, sorted."""
-    return [p.stem for p in catalog_files("*.yaml").values()]
+    return list(named_catalogs())
 
 
 def open_catalog(text: str) -> Catalog:
-    """The catalog that ``text`` names: a name in ``catalogs/``, a URL, a local file or the YAML of a catalog.
+    """The catalog that ``text`` names: one of `named_catalogs`, a URL, a local file or the YAML of a catalog.
 
     Nothing is requested yet, but for a stac-geoparquet file elsewhere, which is fetched: it says where it comes from.
 
     Raises InputError for an unknown name (with the nearest one), a missing file or a file of another kind.
     """
-    if text in catalog_names():
-        return _from_yaml(text, catalog_file(f"{text}.yaml"))
+    if path := named_catalogs().get(text):
+        warn_if_hiding(path, f"{text}.yaml")
+        return _from_yaml(text, path) if path.suffix == ".yaml" else replace(_from_file(path), name=text)
     if "://" in text:
         return _from_url(text)
     if Path(text).suffix == ".yaml":
@@ -163,7 +164,7 @@ def open_catalog(text: str) -> Catalog:
 
 def known_catalog(text: str) -> Catalog:
     """`open_catalog`, once in a process as long as the files that say what it is stay the same."""
-    paths = [*catalog_files("*.yaml").values(), *([] if "://" in text else [Path(text)])]
+    paths = [*named_catalogs().values(), *([] if "://" in text else [Path(text)])]
     return _known(text, catalog_folders(), tuple(stamp(path) for path in paths))
 
 
@@ -204,9 +205,9 @@ def local_copy(place: str) -> Path:
 
 def _from_file(path: Path) -> Catalog:
     if path.is_dir():
+        if (path / "catalog.yaml").is_file():  # it may name other folders, so it has to be named itself
+            raise InputError(f"catalog: the folder {str(path)!r} has a catalog.yaml; expected {path / 'catalog.yaml'}")
         path = next((p for p in (path / "catalog.json", path / "collection.json") if p.is_file()), path)
-    if path.is_dir() and (path / "catalog.yaml").is_file():  # it may name other folders, so it has to be named itself
-        raise InputError(f"catalog: {str(path)!r} has no catalog.json; expected {path / 'catalog.yaml'}")
     if not path.is_file():
         raise InputError(f"catalog: {str(path)!r} is not a file; expected catalog.json, collection.json or *.parquet")
     full = path.resolve()

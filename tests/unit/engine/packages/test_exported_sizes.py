@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 import geoml
 from geoml import testing
+from geoml.engine.importers._network import MOST
+from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import exported, package
+from geoml.engine.pixels import Pixels
 from geoml.errors import DataError, ModelError
+from geoml.grid.plane import Window
 from geoml.io.cards import mlm
 from geoml.io.stores import store
 
@@ -101,7 +105,7 @@ def test_other_sizes_are_padded_and_cropped(
     assert made.stride == 4 if made.radius is not None else made.stride == 1
     module = package.load(tmp_path).module
     if step:
-        assert (module.height.step, module.height.least, module.most) == (step, least, most)
+        assert (module.height.step, module.height.least, module.largest_side) == (step, least, most)
     for batch, height, width in ((1, 64, 64), (1, 50, 61), (5, 3, 37)):
         x = torch.randn(batch, 2, height, width)
         down, right = module.height.above(height), module.width.above(width)
@@ -117,6 +121,20 @@ def test_a_program_too_small_for_chips_with_a_halo_is_blended(tmp_path: Path) ->
     free = {0: Dim("b"), 2: 4 * Dim("h", max=128), 3: 4 * Dim("w", max=128)}
     made = exported.save_exported(program(Down(), free), card(), tmp_path)
     assert (made.radius, made.chip_grid().size) == (None, 64)
+
+
+def test_a_block_is_cut_into_chips_that_a_bounded_program_takes(tmp_path: Path, machine: Any) -> None:
+    """Cores twice as wide, which save halo, would be too large for what `geoml models import` exports."""
+    machine(precision="fp32", device="cpu")
+    net, sides = Down(), [4 * Dim(n, min=1, max=MOST // 4) for n in ("h", "w")]
+    made = exported.save_exported(program(net, {0: Dim("b"), 2: sides[0], 3: sides[1]}), card(), tmp_path)
+    assert made.radius is not None
+    predictor, block = Predictor(package.load(tmp_path)), Window(0, 0, 2048, 2048)
+    around = predictor.needed(block)
+    data = np.random.default_rng(0).random((2, *around.shape), np.float32)
+    pixels = Pixels(data, np.ones(around.shape, np.uint16), (1.0, 1.0), (0.0, 0.0), around)
+    found = np.concatenate([rows["class"][0] for rows in predictor.rows(pixels, block)])
+    assert found.shape == block.shape
 
 
 def test_one_symbol_for_both_sides_is_a_square(tmp_path: Path) -> None:

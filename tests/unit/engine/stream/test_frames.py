@@ -69,7 +69,7 @@ def test_bands_are_found_by_what_is_said_of_them(tmp_path: Path) -> None:
         expected = data.astype(np.uint8) if path == picture else data
         np.testing.assert_array_equal(found.data, expected[order])
     assert frames.read(picture, 0, 0.0, COLOURS, StreamRecipe(model="m")).geobox is None
-    with pytest.raises(DataError, match=r"plain.tif: 3 bands; made takes red nir: name them with --bands"):
+    with pytest.raises(DataError, match=r"plain.tif: 3 bands; made takes 2 \(red nir\): name them with --bands"):
         frames.read(plain, 0, 0.0, CARD, StreamRecipe(model="m"))
     with pytest.raises(InputError, match="bands: nir of made not among red green"):
         frames.read(plain, 0, 0.0, CARD, StreamRecipe(model="m", bands=("red", "green")))

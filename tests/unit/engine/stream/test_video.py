@@ -54,7 +54,7 @@ def test_one_of_several_frames_and_the_bands_of_the_model(video: Path, recipe: R
     assert [f.index for f in found if f] == [0, 4, 8]
     assert isinstance(found[1], Frame)
     np.testing.assert_array_equal(found[1].data, np.moveaxis(PICTURES[4][..., [2, 0]], -1, 0))
-    with pytest.raises(DataError, match="red nir: name them"):
+    with pytest.raises(DataError, match=r"red nir\): name them"):
         frames(video, testing.card("made", ("red", "nir"), ("a", "b")), recipe())
     with pytest.raises(InputError, match="bands: nir"):
         frames(video, testing.card("made", ("red", "nir"), ("a", "b")), recipe(bands=("red", "green", "blue")))
