@@ -18,8 +18,8 @@ from geoml.nn.metrics import MacroScores
 
 REPEATS = 3
 """Cross-validations with other folds, of which mean and deviation are shown."""
-DRAWS = 10
-"""Of each number of labels in the learning curve."""
+DRAWS, TRIES = 10, 40
+"""Of each number of labels in the learning curve; folds that leave a class too few labels are passed over."""
 LABELS = (1, 5, 20)
 CHOICE = 1000
 """Pixels that the choice is made on, about, where there are more; the head is fitted on all."""
@@ -324,21 +324,20 @@ def curve(candidate: HeadCandidate, given: Learnt, most: int, seed: int) -> list
     out = []
     for wanted in (*LABELS, None):
         scores: dict[str, list[float]] = {name: [] for name in methods}
-        enough = True
-        for draw in range(DRAWS):
+        for draw in range(TRIES):
             fold = few.fold_of(most, seed + draw)
             random = np.random.default_rng([seed, draw])
             rows = _drawn(few, np.flatnonzero(fold != draw % (fold.max() + 1)), wanted, random)
-            if rows is None:
-                enough = False
-                break
+            if rows is None:  # another fold may leave enough of each class
+                continue
             test = few.take(np.flatnonzero(fold == draw % (fold.max() + 1)))
             for name, say in methods.items():
                 found = say(few.take(rows), test)
                 said = found.argmax(1) if found.ndim > 1 else found
                 scores[name].append(macro_f1(test.y, said, few.classes))
-        if enough:
-            out.append({"labels": wanted or "all", "draws": DRAWS, "macro_f1": table(scores)})
+            if len(scores[COMMONEST]) == DRAWS:
+                out.append({"labels": wanted or "all", "draws": DRAWS, "macro_f1": table(scores)})
+                break
     return out
 
 

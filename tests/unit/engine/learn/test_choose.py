@@ -142,6 +142,15 @@ def test_the_curve_draws_whole_places_of_other_ground(monkeypatch: pytest.Monkey
         assert common["mean"] < 0.35
 
 
+def test_the_curve_passes_over_folds_that_leave_a_class_too_few() -> None:
+    given = made(60)
+    few = given.take(np.flatnonzero((given.y != 2) | np.isin(given.place, np.unique(given.place[given.y == 2])[:6])))
+    left = [np.bincount(few.take(few.fold_of(5, n) != f).by_place[1])[2] for n in range(10) for f in range(5)]
+    assert set(left) >= {4, 5}
+    found = choose.curve(HeadCandidate(("bands",), "ridge", 0.1), few, 5, 0)
+    assert [row["labels"] for row in found] == [1, 5, "all"]
+
+
 def test_more_labels_are_worth_more() -> None:
     found = choose.curve(HeadCandidate(("embedding",), "ridge", 0.1), made(120, apart=1.0), 5, 0)
     means = [row["macro_f1"][0]["mean"] for row in found]
