@@ -49,7 +49,7 @@ def test_shards_give_the_map_of_the_whole(said: Callable[..., str], threshold: s
 def test_shards_may_be_images_too(said: Callable[..., str], cli: Cli, threshold: str, tmp_path: Path) -> None:
     last = export(tmp_path / "shards", DATA, 128, 256, nodata=0)[-1]
     words = ("predict", "--model", threshold, "--image", tmp_path / "shards", "--scale", "1e-4", "--out")
-    assert "100.0 % of the region has data" in said(*words, tmp_path / "out")
+    assert "\n100 % of the region has data" in said(*words, tmp_path / "out")
     last.unlink()
     found = cli(*words, tmp_path / "other")
     assert found.exit_code == 2

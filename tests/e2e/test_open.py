@@ -166,7 +166,7 @@ def test_a_notebook_sees_classes_a_picture_and_no_markup_of_others(run: geoml.Ru
     assert 'src="data:image/png;base64,' in page
     km2 = (TRUTH == 1).sum() * SCENE.res**2 / 1e6
     assert f"<td>level-1</td><td>{km2:.2f}</td>" in page or f"<td>level-1</td><td>{km2 * 1.001:.2f}</td>" in page
-    assert repr(run).startswith("<Run 'segmentation by ")
+    assert repr(run).startswith("<Run 'segmentation from made by ")
 
 
 def test_explore_draws_the_map_and_the_polygons(run: geoml.Run, monkeypatch: pytest.MonkeyPatch) -> None:
