@@ -434,7 +434,8 @@ def verdict(scan: monitoring.Scan, rows: Sequence[Mapping[str, Any]]) -> None:
         raise monitoring.days_error(scan.failed)
     if not rows and not scan.todo:
         raise NothingFound(
-            f"nothing new: everything found is already done ({counted(scan.items, 'item')}){'; ' * bool(scan.gap)}{scan.gap}"
+            f"nothing new: everything found is already done ({counted(scan.items, 'item')})"
+            f"{'; ' * bool(scan.gap)}{scan.gap}"
         )
 
 
