@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import geopandas as gpd
 import pandas as pd
 import pytest
+import yaml
 
 from geoml import testing
 from geoml.engine.learn import choose
@@ -19,8 +21,9 @@ from tests.e2e.made_landcover import CLASSES, SCENE, TRUTH, labels, scenes
 from tests.e2e.printed import Cli, said, wide
 
 __all__ = ["said", "wide"]  # fixtures
+MONTHS = ("2024-04", "2024-07")
 WORDS = ("--field", "crop", "--catalog", "made/catalog.json", "--mask", "none", "--region", "region.geojson",
-         "--datetime", "2024-04", "--datetime", "2024-07", "--model", "bands", "--bands", "red", "--bands", "nir",
+         "--datetime", MONTHS[0], "--datetime", MONTHS[1], "--model", "bands", "--bands", "red", "--bands", "nir",
          "--gsd", 10)  # fmt: skip
 
 
@@ -114,6 +117,12 @@ def test_points_correct_polygons(here: Path, said: Callable[..., str]) -> None:
     said("learn", "labels.gpkg", *WORDS, "--out", "before")
     pixels = cards.read(here / "before" / "model", MapCard).scores["pixels"]
     assert card.scores["pixels"] == pixels, "pixels that are labelled again are not counted twice"
+    query = {"catalog": "made/catalog.json", "region": "region.geojson", "datetime": list(MONTHS)}
+    about = {"model": "bands", "bands": ["red", "nir"], "gsd": 10, "mask": "none", "task": "landcover", "field": "crop"}
+    recipe = {**about, "labels": "labels.gpkg", "add": ["more.gpkg"], "query": query}
+    (here / "r.yaml").write_text(yaml.safe_dump(recipe))
+    scores = json.loads(said("evaluate", "--model", "before/model", "r.yaml", "--json"))
+    assert (scores["split"], scores["pixels"]) == ("other labels", pixels)
 
 
 def test_a_run_whose_package_is_gone(here: Path, said: Callable[..., str], cli: Cli) -> None:

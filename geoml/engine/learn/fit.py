@@ -248,7 +248,8 @@ def read_features(ready: Ready, loaded: package.Package) -> tuple[NDArray[np.flo
     """What a package says of labelled pixels: (n, class) probabilities, and the pixels."""
     plan, items = make_plan(_map_recipe(ready, loaded.path, ready.query))
     features = FeatureReader(plan, items, ready.encoder, one_level(items))
-    pixels = gather.labelled(features, ready.labels, ready.recipe, region_of(ready.query).bounds)
+    found = gather.labelled(features, ready.labels, ready.recipe, region_of(ready.query).bounds)
+    pixels, _ = _corrected(found, ready.labels)
     module = loaded.module
     assert isinstance(module, FewLabels)
     joined = np.concatenate([pixels.parts[n] for n in module.config.features], axis=1)

@@ -89,4 +89,5 @@ class LearnRecipe(Frozen):
     @property
     def hash(self) -> str:
         """sha256 over the canonical JSON of what changes the weights; what labels say is not in it."""
-        return digest(self.model_dump(mode="json", exclude={"description", "license", "block_size", "add"}))
+        without = {"description", "license", "block_size"} | (set() if self.add else {"add"})  # as before it was there
+        return digest(self.model_dump(mode="json", exclude=without))
