@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +56,20 @@ def test_everything_that_was_promised_is_there(out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "level-2" in page
     assert "http://" not in page.replace("http://www.w3.org/", ""), "self-contained: nothing is fetched"
+
+
+def test_its_report_says_the_scores_of_the_right_classes(
+    predict: Callable[..., Path], catalog: Path, tmp_path: Path
+) -> None:
+    names, confusion = ("water", "crop", "built"), [[50, 1, 2], [3, 40, 4], [5, 6, 30]]
+    scores = {"split": "test", "pixels": 141, "iou": dict(zip(names, (0.8, 0.7, 0.6), strict=True))}
+    bands = ("red", "nir")
+    testing.threshold_model(tmp_path / "m", bands, THRESHOLDS, names=names, scores={**scores, "confusion": confusion})
+    page = (predict(str(tmp_path / "m"), catalog, SCENE.bbox()) / "report.html").read_text(encoding="utf-8")
+    text = re.sub(r"(<[^>]+>|\s)+", " ", page)
+    for name, iou, row in zip(names, scores["iou"].values(), confusion, strict=True):
+        assert re.search(rf" {name} {iou:.3f} {sum(row)} ", text)
+        assert f" {name} {' '.join(f'{100 * n / sum(row):.1f} % {n}' for n in row)} " in text
 
 
 def test_cogs_are_valid(out: Path) -> None:

@@ -65,7 +65,7 @@ def run(out: Path) -> None:
     """OUT/given holds the pair that is made, its model and its truth; OUT/run is the run."""
     recipe, truth = make_pair(out / "given")
     run_recipe(recipe, out / "run")
-    table = Table("change", "pixels", "found as changed", "found as this change",
+    table = Table("change", "pixels", "found as changed", "found as such",
                   title="What was found of the changes in the second date, which is synthetic")  # fmt: skip
     for name, pixels, changed, right in compare_with_truth(out / "run", truth):
         table.add_row(name, str(pixels), percent(changed), percent(right))

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from geoml.io.cards.order import in_order
 from geoml.recipe import Frozen
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Bbox = tuple[float, float, float, float]
 Stored = Literal["float32", "float16", "int8"]
+BY_NAME = ("scores", "training", "detection", "int8")
+"""Fields that say things by the names of classes, or by leads."""
 
 
 class ModelCard(Frozen, ABC):
@@ -39,6 +42,20 @@ class ModelCard(Frozen, ABC):
     parameters: int = 0
     training: dict[str, Any] = Field(default_factory=dict, description="data, splits, seed, recipe hash")
     scores: dict[str, Any] = Field(default_factory=dict, description="held-out scores as measured")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """What it says by class follows its classes, whichever JSON it comes from: a package's or a plan's."""
+        if not isinstance(value, Mapping):
+            return value
+        given = value.get("classes")
+        given = given if isinstance(given, list | tuple) else ()
+        names = [str(c.get("name") if isinstance(c, Mapping) else getattr(c, "name", None)) for c in given]
+        try:
+            return {k: in_order(v, names) if k in BY_NAME else v for k, v in value.items()}
+        except RecursionError as err:
+            raise ValueError("nested too deeply") from err
 
     @abstractmethod
     def row(self) -> tuple[str, str, str, str]:

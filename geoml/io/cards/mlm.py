@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from geoml.errors import ModelError
 from geoml.io.cards.card import ModelCard
 from geoml.io.cards.kinds import card_of
-from geoml.io.cards.order import in_order
 from geoml.io.stores.multihash import multihash, sha256_of
 from geoml.texts import listed
 
@@ -29,8 +28,6 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/version/v1.2.0/schema.json",
 )
-BY_NAME = ("scores", "training", "detection", "int8")
-"""Fields that say things by the names of classes, or by leads."""
 
 
 def to_item(card: ModelCard, size: int | None = None) -> pystac.Item:
@@ -94,7 +91,7 @@ def from_item(item: pystac.Item | Mapping[str, Any], kind: type[C], where: str =
     except ValidationError as err:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
         raise ModelError(f"{where}: {listed(lines, joined='; ')}") from err
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as err:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as err:
         raise ModelError(f"{where}: not a STAC item with the MLM extension ({type(err).__name__}: {err})") from err
 
 
@@ -114,9 +111,7 @@ def _fields(item: Mapping[str, Any], kind: type[ModelCard]) -> dict[str, object]
     fields |= {name: properties[name] for name in ("description", "license", "version") if name in properties}
     if "bbox" in item and not _of_a_point(item["bbox"]):
         fields["bbox"] = item["bbox"]
-    fields |= kind.from_mlm(properties, asset)
-    classes = [str(c.get("name")) for c in fields.get("classes") or () if isinstance(c, Mapping)]
-    return {k: in_order(v, classes) if k in BY_NAME else v for k, v in fields.items()}
+    return {**fields, **kind.from_mlm(properties, asset)}
 
 
 def _of_a_point(bbox: Any) -> bool:

@@ -22,7 +22,7 @@ def in_order(value: Any, classes: Sequence[str]) -> Any:
     keys = list(value)
     if set(keys) <= set(classes):
         keys.sort(key=classes.index)
-    elif all(k.startswith("P") for k in keys):
+    elif all(str(k).startswith("P") for k in keys):
         with suppress(ValidationError):
             keys = sorted(keys, key=_PERIOD.validate_python)
     return {k: in_order(value[k], classes) for k in keys}
