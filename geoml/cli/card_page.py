@@ -20,9 +20,18 @@ LONGEST = 400
 """Characters of a value; ``--json`` has all of it."""
 MOST = 8
 """Lines of scores of a task without a table of its own."""
+BESIDE = "beside"
+"""Of scores: rows of ``data``, ``measure``, ``model``, and where known ``nothing``, ``simple`` with what they are."""
 COMPARED = ("reference_difference", "original_difference", "original_chips")
 """Of scores: how far the raw output was from that of the network that was imported, which is no score."""
-WORDS = {"made": "settings"}
+WORDS = {
+    "made": "settings",
+    "width_km": "width, km",
+    "coverage_note": "coverage",
+    "data_license": "licence of the data",
+    "chip_size": "chip size",
+    "license": "licence",
+}
 """Fields whose names say nothing to a reader."""
 
 WHAT = (
@@ -120,6 +129,9 @@ def _print_scores(card: ModelCard) -> None:
         out_console.print(": not scored; it is not trained, or was never compared with labels")
         return
     out_console.print(f", {_source(scores)}")
+    if rows := scores.get(BESIDE):
+        out_console.print(_beside(rows))
+        return
     if card.task in FILES.names():
         try:
             print_scores(card.task, card.scores)
@@ -134,6 +146,17 @@ def _print_scores(card: ModelCard) -> None:
         out_console.print(f" {about}{named}", highlight=False)
     if more := sum(len(numbers) for _, numbers in groups[len(shown) :]):
         out_console.print(f" and {more} numbers more in --json", highlight=False)
+
+
+def _beside(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Each score beside that of doing nothing and of a simple method, and what these two are."""
+    table = Table(show_lines=True)
+    for title in ("data", "measure", "this model", "doing nothing", "a simple method"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        others = (f"{row[k]:.3f}, {row[f'{k}_is']}" if k in row else "" for k in ("nothing", "simple"))
+        table.add_row(row["data"], row["measure"], f"{row['model']:.3f}", *others)
+    return table
 
 
 def _source(scores: Mapping[str, Any]) -> str:
@@ -165,7 +188,7 @@ def _limits(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if (bbox := fields.get("bbox")) and bbox != world:
         yield "trained in", "west {:.2f}, south {:.2f}, east {:.2f}, north {:.2f}; not tried elsewhere".format(*bbox)
     elif bbox:
-        yield "trained in", "no area is named"
+        yield "trained in", "anywhere, as far as its card says"
     if isinstance(seen := (fields.get("training") or {}).get("images"), str):
         yield "trained on", short(seen, LONGEST)
     yield from _rows(fields, LIMITS[1:])

@@ -157,6 +157,38 @@ def bigearthnet(model: Package) -> dict[str, Any]:
     }
 
 
+def beside(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that `geoml models show` prints: each score beside doing nothing and a simple method."""
+    patch, flood, tiny = (found[name] for name in ("eolearn_testeopatch", "sen1floods11_spain", "bigearthnet"))
+    return [
+        {
+            "data": f"eo-learn patch in Slovenia, {len(CLEAR)} clear dates, {patch['level']}",
+            "measure": "accuracy",
+            "model": patch["model_accuracy_on_clear_dates"],
+            "nothing": patch["commonest_class_accuracy_on_clear_dates"],
+            "nothing_is": "the commonest class everywhere",
+            "simple": patch["logistic_regression_of_its_labels_accuracy_on_clear_dates"],
+            "simple_is": "logistic regression with labels of the patch",
+        },
+        {
+            "data": f"Sen1Floods11, a flood in Spain, {flood['level']}",
+            "measure": "IoU of water",
+            "model": flood["water_iou"],
+            "nothing": 0.0,
+            "nothing_is": "no water",
+            "simple": flood["ndwi_above_zero_iou"],
+            "simple_is": "NDWI above 0",
+        },
+        {
+            "data": f"{len(tiny['patches'])} patches of BigEarthNet, {tiny['level']}",
+            "measure": "pixels whose class is in the patch's list of labels",
+            "model": tiny["mean"],
+            "nothing": tiny["trees_everywhere"],
+            "nothing_is": "trees everywhere",
+        },
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="dynamic-world")
@@ -170,6 +202,7 @@ def main() -> None:
         "bigearthnet": {**bigearthnet(model), "level": "L2A"},
     }
     found = rounded(scores)
+    found["beside"] = beside(found)
     print(json.dumps(found, indent=1))
     if asked.write:
         kept = {k: v for k, v in model.card.scores.items() if k == "reference_difference"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geoml.engine.packages import cards
 from geoml.io.cards.map_card import MapCard
+from tests.benchmarks.dynamic_world import beside
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 
@@ -54,3 +55,4 @@ def test_figures_of_dynamic_world_are_those_of_its_card() -> None:
     ]
     assert all(f"{value:.3f}" in rows for value in shown)
     assert f"{card.made['temperature']:.2f}" in rows
+    assert card.scores["beside"] == beside(card.scores)

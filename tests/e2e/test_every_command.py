@@ -182,7 +182,7 @@ def test_models_show(said: Callable[..., str]) -> None:
     assert told["bands"] == ["blue (reflectance), green (reflectance), red (reflectance)"]
     assert told["classes"] == [", ".join(c.name for c in card.classes)]
     assert told["sha256"] == [card.sha256]
-    assert told["license"] == [card.license]
+    assert told["licence"] == [card.license]
     sections = ("What it is", "What it needs", "What it gives", "How well it did", "Where not to use it", "Licence")
     assert sorted(sections, key=page.index) == list(sections)
     assert f"mean IoU if all were {card.scores['baseline']['class']} {card.scores['baseline']['miou']:.3f}" in page
@@ -192,6 +192,10 @@ def test_models_show(said: Callable[..., str]) -> None:
         assert len(shown.splitlines()) < 75, f"{name}: a page, and not the whole card"
         assert all(title in shown for title in sections), name
     assert "not scored" in said("models", "show", "cva")
+    shown, world = said("models", "show", "dynamic-world"), cards.read("dynamic-world", MapCard)
+    for row in world.scores["beside"]:
+        assert f"│ {row['model']:.3f} " in shown
+        assert f"{row['nothing']:.3f}, " in shown
     whole = json.loads(said("models", "show", "kit-cars", "--json"))
     assert whole == json.loads(cards.read_any("kit-cars").model_dump_json())
 
