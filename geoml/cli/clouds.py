@@ -56,7 +56,7 @@ def _print(work: CloudWork) -> None:
         table = Table(
             Column("item", overflow="fold"),
             *(Column(f"{name.replace('_', ' ')} %", justify="right") for name in names),
-            title=f"{len(work.masks)} masks in {work.out}",
+            title=f"{counted(len(work.masks), 'mask')} in {work.out}",
         )
         for item, mask in work.masks.items():
             known = sum(mask.pixels.values())

@@ -14,6 +14,7 @@ from geoml.cli import options
 from geoml.cli.common import Json, command, out_console, print_warnings
 from geoml.cli.verify import best_simple, number, share
 from geoml.forecasting.recipe import CycleRecipe
+from geoml.texts import counted
 
 if TYPE_CHECKING:
     from geoml.forecasting.cycles.look import CycleLook
@@ -42,7 +43,7 @@ def cycles(
 
     with pipeline.locked(out):
         found = steps.look(recipe, out)
-        with counter(f"of {len(found.todo)} cycles", out) as advance:
+        with counter(f"of {counted(len(found.todo), 'cycle')}", out) as advance:
             for cycle in found.todo:
                 steps.issue(recipe, found, cycle, pipeline.predict)
                 advance(1)

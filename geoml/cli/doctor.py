@@ -216,7 +216,7 @@ def proj() -> Iterator[Finding]:
     folders = [Path(folder) for folder in pyproj.datadir.get_data_dir().split(os.pathsep)]
     count = sum(len([*folder.glob("*.tif")]) for folder in (*folders, settings().grids) if folder is not None)
     if count:
-        yield Finding("PROJ", "grids", "ok", f"{count} grids")
+        yield Finding("PROJ", "grids", "ok", counted(count, "grid"))
     else:
         about = "heights do not change their datum; a folder with grids is named by GEOML_GRIDS"
         yield Finding("PROJ", "grids", "missing", about)

@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from geoml.cli.common import Json, command, out_console
 from geoml.errors import GeomlError, InputError
 from geoml.io.stores.bucket import is_bucket
+from geoml.texts import counted
 
 if TYPE_CHECKING:
     from geoml.engine.run.state import RunState
@@ -124,7 +125,7 @@ def _blocks(run: RunState) -> str:
 
 
 def _table(found: list[RunState]) -> Table:
-    table = Table("run", "status", "blocks", Column("updated", no_wrap=True), title=f"{len(found)} runs")
+    table = Table("run", "status", "blocks", Column("updated", no_wrap=True), title=counted(len(found), "run"))
     for run in found:
         table.add_row(run.out, run.status, _blocks(run), _moment(run.updated))
     return table

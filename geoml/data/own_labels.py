@@ -31,7 +31,7 @@ from geoml.io.stores.remote import is_url
 from geoml.io.stores.store import read_small, sha256, within, write_text
 from geoml.io.tables import place_files, vectors
 from geoml.recipe import digest
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 RECIPE, IMAGES, LABELS = "recipe.yaml", "images", "labels"
 """In the folder of the package."""
@@ -74,7 +74,7 @@ class OwnTraining:
             )
             lines.append(f"{name}: pixels {', '.join(parts)}")
         lines.append(f"held out by squares of ground of {self.split.side:g} m")
-        return lines + [f"left out: {n} labels, {why}" for why, n in self.left_out.items()]
+        return lines + [f"left out: {counted(n, 'label')}, {why}" for why, n in self.left_out.items()]
 
     def write(self, out: Path) -> Path:
         """Write the catalog, the labels of each split and the recipe into ``out``; gives the recipe's file.
@@ -125,7 +125,8 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
     folder = f"{LABELS}-{_contents(split, classes, scenes)[:8]}"
     recipe = {
         "name": asked.name or re.sub(r"[^A-Za-z0-9._-]", "-", out.resolve().name).strip("-._") or "own",
-        "description": f"{', '.join(classes)} of {listed(s.name for s in scenes)}, from {len(labels.frame)} labels",
+        "description": f"{', '.join(classes)} of {listed(s.name for s in scenes)}, from"
+        f" {counted(len(labels.frame), 'label')}",
         "bands": [name for file in scenes[0].bands for name in file if name],
         "gsd": gsd,
         "classes": _classes(classes, asked, labels),

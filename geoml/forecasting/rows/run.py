@@ -27,7 +27,7 @@ from geoml.io.software import software
 from geoml.io.stores.store import within, write_json, write_text
 from geoml.io.tables.long_table import MOVED, Floats, PlaceTable, TimePanel, place_columns, read_panel, read_places
 from geoml.io.tables.table_source import PlaceFile
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 ROWS, RECORD, PAGE, EXPLAINED = "rows.parquet", "run.json", "report.html", "explained.json"
 FILES = {ROWS: "quantiles of each place and lead", PAGE: "a fan chart of each place", RECORD: "model, times, left out"}
@@ -80,16 +80,18 @@ def run(asked: ForecastRunRecipe, out: str | Path, version: int = 1) -> dict[str
     silent = [name for k, name in enumerate(found.places.ids) if k not in set(answered)]
     ages = _ages(found)
     newest = len(found.history) - 1 - min(ages.values())
-    warnings = (
-        [f"{len(silent)} places have no known value in the history and get no rows: {listed(silent, most=5)}"]
-        if silent
-        else []
-    )
+    warnings = []
+    if silent:
+        warnings.append(f"{counted(len(silent), 'place')} without a known value in the history, so without rows:"
+                        f" {listed(silent, most=5)}")  # fmt: skip
     if age := min(ages.values()):
-        warnings.append(f"the newest value is {age} steps of {found.card.table.step} older than the reference time")
+        warnings.append(
+            f"the newest value is {counted(age, 'step')} of {found.card.table.step} older than the reference time"
+        )
     if late := [name for name, steps in ages.items() if steps > age]:
-        warnings.append(f"{len(late)} places have no value as new as that; the oldest newest one is"
-                        f" {max(ages.values())} steps before the reference time: {listed(late, most=5)}")  # fmt: skip
+        last = counted(max(ages.values()), "step")
+        warnings.append(f"{counted(len(late), 'place')} without a value as new as that; the last one of the most"
+                        f" outdated is {last} before the reference time: {listed(late, most=5)}")  # fmt: skip
     record = {
         "kind": "forecast", "model": found.card.name, "sha256": found.card.sha256,
         "variable": rows["variable"][0].as_py(),

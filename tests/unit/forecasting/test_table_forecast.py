@@ -101,7 +101,7 @@ def test_a_place_without_history_has_no_rows_and_is_named(place: Path, tmp_path:
     recent = (frame.time > pd.Timestamp(NOW) - pd.Timedelta("1D")) & (frame.station == "north")
     record = forecast(place, tmp_path / "out", frame.assign(pm=frame.pm.mask(recent)))
     assert record["without_history"] == ["north"]
-    assert any("1 places have no known value in the history" in w for w in record["warnings"])
+    assert any("1 place without a known value in the history" in w for w in record["warnings"])
     assert set(geopandas.read_parquet(tmp_path / "out" / "rows.parquet").place) == {"east", "south"}
     strange = pd.concat([frame, frame[frame.station == "east"].assign(station="west")])
     assert "west" in str(forecast(place, tmp_path / "strange", strange)["left_out"])
@@ -117,8 +117,9 @@ def test_an_old_value_is_said_to_be_old(place: Path, tmp_path: Path) -> None:
     record = forecast(place, tmp_path / "some", frame.assign(pm=frame.pm.mask(late)))
     assert record["age_seconds"] == 0
     assert any(
-        "2 places have no value as new as that; the oldest newest one is 7 steps" in w for w in record["warnings"]
-    ), record["warnings"]
+        "2 places without a value as new as that; the last one of the most outdated is 7 steps" in w
+        for w in record["warnings"]
+    )
 
 
 @pytest.mark.parametrize(
