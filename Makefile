@@ -27,7 +27,7 @@ COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) c
 .PHONY: demo test check-slow test-training fuzz lint licences docs site bench bench-composite bench-train bench-geolocate \
 	bench-growth bench-start bench-stream bench-nowcast bench-tables bench-objects bench-detect bench-track bench-gpu \
 	bench-backends bench-rate bench-similar bench-ground bench-surfaces env \
-	requirements pin-base stack stack-down stack-local images
+	requirements dist pin-base stack stack-down stack-local images
 
 env: .venv/.done
 
@@ -158,6 +158,10 @@ stack-down:  ## ends make stack; its data stay in volumes
 
 pin-base:  ## the digest of the images' base into the Dockerfiles; docs/stack.md
 	$(PYTHON) docker/pin_base.py $(ARGS)
+
+dist: env  ## sdist and wheel in dist/, for a release (CONTRIBUTING.md)
+	$(BIN)/uv build --quiet --no-build-isolation --offline --python $(BIN)/python
+	ls -l dist
 
 requirements: env  ## take newer versions of the dependencies; UPGRADE= keeps those that still do
 	$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --group dev --universal --python-version 3.11 $(UPGRADE) \

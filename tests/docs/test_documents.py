@@ -162,7 +162,7 @@ def test_every_block_is_run_here_or_by_a_test_that_is_there() -> None:
     assert counted["here"] > 30
 
 
-NOT_AS_THEY_STAND = {"by": 54, "instead": 1}
+NOT_AS_THEY_STAND = {"by": 55, "instead": 1}
 
 
 def functions(file: Path) -> set[str]:
