@@ -7,9 +7,13 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 BIN := .venv/bin
 # a file at a time in each of three or four processes
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# files whose tests train something
+# tests that train something, or that round to half precision
+MODELS := tests/contract/test_every_model.py::test
 TRAINING := tests/unit/engine/train tests/unit/geolocation/training tests/unit/geolocation/locate/test_locator.py \
-	tests/unit/geolocation/heads tests/contract
+	tests/unit/geolocation/heads tests/contract/test_every_head.py \
+	tests/contract/test_every_forecast_model.py::test_can_learn_one_batch_by_heart \
+	$(MODELS)_can_learn_one_batch_by_heart $(MODELS)_can_learn_that_dates_differ_whichever_way \
+	$(MODELS)_can_learn_to_tell_gain_from_loss $(MODELS)_bf16_changes_few_classes $(MODELS)_runs_in_bf16_and_channels_last
 UPGRADE ?= --upgrade
 # make TORCH=cpu demo: an install of 2 GB, and not of 7
 TORCH ?=

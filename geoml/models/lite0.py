@@ -20,7 +20,7 @@ from geoml.nn.encoders import LITE0, plain_encoder
 from geoml.nn.steps import steps_of
 
 TASKS = ("segmentation",)
-TINY = {"window": 4}
+TINY = {"window": 8}
 
 CROWD = 8
 """Windows that the network sees at once."""
