@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from geoml.errors import InputError, NothingFound
 from geoml.grid.region import polygonal
 from geoml.io.tables import vectors
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 MOST = 254
 """Classes of a map."""
@@ -101,14 +101,16 @@ def read(
     return LabelFile(out.reset_index(drop=True), classes, kind, left, given)
 
 
-def joined(files: Sequence[LabelFile], column: str) -> LabelFile:
+def joined(files: Sequence[LabelFile], column: str, *, least: int = 2) -> LabelFile:
     """The labels of several files, with the number of its file in ``file`` of each.
 
-    Raises InputError if they have fewer than two classes, or more than a map has.
+    Raises InputError if they have fewer than ``least`` classes, or more than a map has.
     """
     classes = in_order({name for one in files for name in one.classes})
-    if not 2 <= len(classes) <= MOST:
-        raise InputError(f"field: {len(classes)} classes of {column!r} in all files; expected 2 to {MOST}")
+    if not least <= len(classes) <= MOST:
+        raise InputError(
+            f"field: {counted(len(classes), 'class', 'classes')} of {column!r} in all files; expected {least} to {MOST}"
+        )
     left: dict[str, int] = {}
     frames = []
     for number, one in enumerate(files):

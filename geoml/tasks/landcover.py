@@ -12,6 +12,7 @@ from typing import Any, ClassVar, final
 from geoml.engine.learn.recipe import LearnRecipe
 from geoml.engine.task import OnEpoch
 from geoml.io.cards.map_card import MapCard
+from geoml.io.report.score_notes import score_notes
 from geoml.io.report.score_table import ScoreTable, number, sentence
 from geoml.texts import counted, percent
 
@@ -62,6 +63,7 @@ class Task:
         found: list[ScoreTable | str] = [
             ScoreTable(title, ("class", *_COLUMNS.values(), "pixels", "places"), tuple(rows)),
             sentence({"macro F1": scores["macro_f1"], "OA": scores["overall_accuracy"], "ECE": scores["ece"]}),
+            *score_notes(scores),
             sentence({f"OA if all were {base['class']}": base["overall_accuracy"]}),
         ]
         if learnt := scores.get("learnt"):
@@ -105,7 +107,7 @@ def _said(learnt: Mapping[str, Any]) -> list[str]:
     sets = learnt["sets"]
     if sets["limit"] is None:
         said = f"no prediction sets: {counted(sets['places'], 'place')} cannot calibrate {100 * sets['level']:g} %;"
-        return [f"{said} expected {sets['least']} at least", *learnt["said"]]
+        return [f"{said} expected at least {sets['least']}", *learnt["said"]]
     held = (
         f"; on held-out ground they contain the true class {percent(sets['coverage'])} of the time,"
         f" with {sets['size']:.2f} classes on average"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
+import pandas
 import pytest
 import shapely
 import torch
@@ -327,12 +328,57 @@ def test_other_labels_score_a_package(
     assert scores["split"] == "other labels"
     assert scores["pixels"] == len(counted("point", 1))
     assert scores["macro_f1"] > 0.99
-    assert "other labels" in said(*evaluate, tmp_path / "r.yaml")
+    count = counted("point", 1)["crop"].value_counts()
+    assert scores["support"] == {n: {"pixels": int(k), "places": int(k)} for n, k in count.items()}
+    told = said(*evaluate, tmp_path / "r.yaml")
+    assert "other labels" in told
+    assert "below 500 pixels or 10 places a score is a hint" in told
+    both = pandas.concat([gpd.read_file(ground / "points.gpkg"), gpd.read_file(ground / "others.geojson")])
+    both.to_file(tmp_path / "both.gpkg")
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({**about, **others, "labels": str(tmp_path / "both.gpkg")}))
+    again = json.loads(said(*evaluate, tmp_path / "b.yaml", "--json"))
+    taught = gpd.read_file(ground / "points.gpkg")
+    assert again.pop("taught_with") == len(taught), "what taught it says nothing of it"
+    assert scores.pop("taught_with") == 0
+    assert {**again, "recipe": None} == {**scores, "recipe": None}
+    assert f"{len(taught)} labels left out: the model was taught with them." in said(*evaluate, tmp_path / "b.yaml")
+    one = gpd.read_file(ground / "others.geojson").query("crop == @CLASSES[0]").iloc[:1]
+    one.to_file(tmp_path / "one.gpkg")
+    (tmp_path / "o.yaml").write_text(yaml.safe_dump({**about, **others, "labels": str(tmp_path / "one.gpkg")}))
+    assert json.loads(said(*evaluate, tmp_path / "o.yaml", "--json"))["pixels"] == 1
+    (tmp_path / "s.yaml").write_text(
+        yaml.safe_dump({**about, **others, "labels": str(ground / "points.gpkg"), "seed": 5})
+    )
+    result = cli(*evaluate, tmp_path / "s.yaml")
+    assert result.exit_code == 2
+    assert f"has only the {len(taught)} points that taught" in " ".join(result.stderr.split())
     wrong = {"task": "landcover", "field": "crop", "model": str(ground / "tiny"), **others}
     (tmp_path / "w.yaml").write_text(yaml.safe_dump(wrong))
     result = cli(*evaluate, tmp_path / "w.yaml")
     assert result.exit_code == 2
     assert "is on bands alone" in " ".join(result.stderr.split())
+
+
+def test_a_recipe_whose_labels_have_changed_has_no_scores_of_the_card(
+    by_bands: tuple[Path, str], ground: Path, tmp_path: Path, said: Callable[..., str]
+) -> None:
+    card = cards.read(by_bands[0] / "model", MapCard)
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(card.training["recipe"]))
+    evaluate = ("evaluate", "--model", by_bands[0] / "model", tmp_path / "r.yaml", "--json")
+    assert json.loads(said(*evaluate))["macro_f1"] == card.scores["macro_f1"]
+    path = ground / "points.gpkg"
+    before = path.read_bytes()
+    try:
+        moved = gpd.read_file(path)
+        moved.geometry = moved.translate(10)
+        moved["crop"] = moved["crop"].to_numpy()[::-1]
+        path.unlink()
+        moved.to_file(path)
+        found = json.loads(said(*evaluate))
+    finally:
+        path.write_bytes(before)
+    assert found["split"] == "other labels"
+    assert found["macro_f1"] < card.scores["macro_f1"] - 0.2
 
 
 def two(classes: list[str], at: list[tuple[float, float]], **more: Any) -> gpd.GeoDataFrame:
@@ -353,7 +399,7 @@ SPREAD = [(105.0, 105.0), (905.0, 105.0), (105.0, 905.0), (905.0, 905.0)]
         (two(list("aabb"), [*SPREAD[:2], (605, 605), (606, 606)]), 2, "lie on one piece of ground each"),
         (two(list("aabb"), [(x + 90_000, y) for x, y in SPREAD]), 3, "labels: none of 4 places lie in the region"),
         (two(list("abab"), [(1305, 205), (1305, 255), (1255, 205), (1255, 425)]).iloc[:0], 2, "field: 'crop' is empty"),
-        (two(list("aabb"), [*SPREAD[:3], (106, 106)]), 2, "field: 1 pixels are labelled as two classes of 'crop'"),
+        (two(list("aabb"), [*SPREAD[:3], (106, 106)]), 2, "field: 1 pixel labelled as two classes of 'crop'"),
         (two(list("aabb"), [*SPREAD[:2], (405, 655), (1405, 1005)]), 3, "labels: 1 of 2 classes have fewer than two"),
         (two([str(k) for k in range(300)], [(3 * k, 5) for k in range(300)]), 2, "field: 300 values of 'crop'"),
         (two([""] * 4, SPREAD), 2, "field: 'crop' is empty in all 4 rows"),

@@ -181,9 +181,8 @@ def forest(parts: Sequence[str], seed: int) -> Callable[[Learnt, Learnt], Index]
 
 
 def commonest(given: Learnt, asked: Learnt) -> Index:
-    """The class with the most places, everywhere."""
-    _, label, _ = given.by_place
-    return np.full(len(asked.y), np.bincount(label).argmax())
+    """The class with the most pixels, everywhere: scores count pixels."""
+    return np.full(len(asked.y), np.bincount(given.y).argmax())
 
 
 def candidates(parts: Sequence[str], heads: Sequence[str]) -> list[HeadCandidate]:

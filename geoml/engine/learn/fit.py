@@ -40,7 +40,7 @@ from geoml.nn import applicability
 from geoml.nn.applicability import Applicability
 from geoml.nn.linear_heads import Head, KernelHead, LinearHead
 from geoml.recipe import PredictRecipe, Query, digest
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,17 @@ class Ready:
     card: MapCard
     """Of a package that has learnt nothing yet."""
 
+    @property
+    def hash(self) -> str:
+        """Of all that a package hangs on: recipe, labels, encoder."""
+        return digest([self.recipe.hash, *_identity(self)])
+
+    @property
+    def hashes(self) -> list[str]:
+        """Of the place of each label, so that labels which taught a model are known again."""
+        places = shapely.to_wkb(self.labels.frame.geometry.to_numpy()).tolist()
+        return [hashlib.sha256(place).hexdigest()[:12] for place in places]
+
 
 def fit(recipe: LearnRecipe, out: Path) -> MapCard:
     """Learn by a recipe and write a package to ``out``; the card holds what held-out labels say of it.
@@ -75,7 +86,7 @@ def fit(recipe: LearnRecipe, out: Path) -> MapCard:
     out = Path(out)
     ready = prepare(recipe)
     recipe = ready.recipe
-    told = digest([recipe.hash, *_identity(ready)])
+    told = ready.hash
     if (card := _finished(out, told)) is not None:
         return card
     with tempfile.TemporaryDirectory() as folder:
@@ -107,31 +118,31 @@ def _finished(out: Path, told: str) -> MapCard | None:
     return card
 
 
-def prepare(recipe: LearnRecipe) -> Ready:
-    """All that can be told before an image is read. Raises InputError, naming field and count."""
+def prepare(recipe: LearnRecipe, *, judge: bool = False) -> Ready:
+    """All that can be told before an image is read. Labels that only ``judge`` a model need not be cut into folds, so
+    one class or one place is enough. Raises InputError, naming field and count."""
     taught = None if recipe.model == "bands" else encoder.load(recipe.model)
     if taught is not None and len(recipe.query.datetime) > taught.card.steps:
         raise InputError(
             f"datetime: {len(recipe.query.datetime)} steps given; {taught.card.name} takes at most {taught.card.steps}"
         )
-    files = _files(recipe)
+    files = _files(recipe, 1 if judge or recipe.add else 2)
     query, region = _query(recipe.query, files)
     recipe = wavelengths.settled(recipe, query, region)
-    labels = label_file.joined([label_file.within(one, region) for one in files], recipe.field)
+    labels = label_file.joined([label_file.within(one, region) for one in files], recipe.field, least=1 if judge else 2)
     ground = label_file.ground(labels, recipe.ground)
-    label_file.check_ground(labels, ground, recipe.field)
+    if not judge:
+        label_file.check_ground(labels, ground, recipe.field)
     card = _blank(recipe, labels, taught)
     input_of(card).check(query.datetime)
     return Ready(recipe, labels, ground, taught, query, card)
 
 
-def _files(recipe: LearnRecipe) -> list[LabelFile]:
-    """The files of labels, the last wins."""
+def _files(recipe: LearnRecipe, least: int) -> list[LabelFile]:
+    """The files of labels, each of at least so many classes; the last wins."""
     allowed = recipe.contradictions == "allow"
     return [
-        label_file.read(
-            resolve_vectors(place), recipe.field, layer, contradictions=allowed, least=1 if recipe.add else 2
-        )
+        label_file.read(resolve_vectors(place), recipe.field, layer, contradictions=allowed, least=least)
         for place, layer in ((recipe.labels, recipe.layer), *((more, None) for more in recipe.add))
     ]
 
@@ -177,7 +188,7 @@ def _blank(recipe: LearnRecipe, labels: LabelFile, taught: EncoderPackage | None
         about |= {} if more else {"profile": taught.card.profile}
     return MapCard(
         name=recipe.name,
-        description=recipe.description or f"Land cover from {len(labels.frame)} labelled {labels.kind}s",
+        description=recipe.description,
         license=recipe.license,
         architecture="few_labels",
         task="landcover",
@@ -308,7 +319,7 @@ def _check_shared(mine: PixelFeatures, label: NDArray[np.int64], ready: Ready) -
         at = int(np.flatnonzero(low < high)[0])
         names = ready.labels.classes
         raise InputError(
-            f"field: {bad} pixels are labelled as two classes of {ready.recipe.field!r}, such as"
+            f"field: {counted(bad, 'pixel')} labelled as two classes of {ready.recipe.field!r}, such as"
             f" {names[low[at]]} and {names[high[at]]}; expected places further apart than {ready.card.gsd:g} m"
         )
 
@@ -352,7 +363,7 @@ def _card(
     place, label, _ = given.by_place
     pixels, places = np.bincount(given.y, minlength=len(names)), np.bincount(label, minlength=len(names))
     support = {n: {"pixels": int(a), "places": int(b)} for n, a, b in zip(names, pixels, places, strict=True)}
-    said = [f"{n} {ready.labels.kind}s left out: {why}." for why, n in left.items()]
+    said = [f"{counted(n, ready.labels.kind)} left out: {why}." for why, n in left.items()]
     said += [choice.why] if choice.why else []
     said += [f"Temperature {worth.temperature:.2f}; ECE {scores['ece']:.3f} on held-out labels."]
     said += [doubt] if doubt else []
@@ -362,7 +373,7 @@ def _card(
         "sets": scores.pop("sets"), "said": said,
         "curve": choose.curve(choice.chosen, given, r.folds, r.seed),
     }  # fmt: skip
-    common = int(np.bincount(label).argmax())
+    common = int(np.bincount(given.y).argmax())
     base = {"class": names[common], "overall_accuracy": float((given.y == common).mean()), "miou": None}
     base["miou"] = float((given.y == common).mean() / len(names))
     scores |= {
@@ -370,12 +381,21 @@ def _card(
     }  # fmt: skip
     made = {"limit": worth.limit, "level": r.sets, "references": True, "other": other}
     told = {"recipe": r.model_dump(mode="json"), "recipe_hash": r.hash, "labels": len(place), "left_out": left}
+    told["label_hashes"] = ready.hashes
     if ready.encoder is not None:
         told["init"] = ready.encoder.card.name
         told["encoder"] = {"name": ready.encoder.card.name, "sha256": ready.encoder.card.sha256}
     raw = channels(len(names), references=bool(references), other=bool(other))
     return blank.model_copy(
-        update={"config": config, "made": made, "scores": scores, "training": told, "channels": raw}
+        update={
+            "description": blank.description
+            or f"Land cover from {counted(len(place), f'labelled {ready.labels.kind}')}",
+            "config": config,
+            "made": made,
+            "scores": scores,
+            "training": told,
+            "channels": raw,
+        }
     )
 
 

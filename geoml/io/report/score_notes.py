@@ -29,4 +29,6 @@ def score_notes(scores: Mapping[str, Any]) -> list[str]:
         )
         limit = f"below {FEW_PIXELS} pixels or {FEW_PLACES} places a score is a hint"
         lines.append(f"Few labels: {listed(named)}; {limit}.")
+    if known := scores.get("taught_with"):
+        lines.append(f"{counted(known, 'label')} left out: the model was taught with them.")
     return lines

@@ -54,6 +54,9 @@ def test_forests_and_the_commonest_class_are_in_the_table_and_never_chosen() -> 
     assert np.bincount(given.by_place[1]).tolist() == [16, 4, 4]
     expected = 2 * (given.y == 0).sum() / (len(given.y) + (given.y == 0).sum()) / 3
     assert found.rows[COMMONEST] == pytest.approx([expected] * 3)
+    few, many = np.repeat(np.arange(6), [1, 1, 1, 1, 9, 9]), np.array([0, 0, 0, 0, 1, 1])
+    uneven = Learnt({"bands": np.zeros((22, 2))}, many[few], few, few, 2)
+    assert choose.commonest(uneven, uneven).tolist() == [1] * 22, "of most pixels, as scores count, not of most places"
     bands = choose.choose(
         Learnt({"bands": given.parts["embedding"]}, given.y, given.place, given.ground, 3), HEADS, 5, 0
     )
