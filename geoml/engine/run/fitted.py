@@ -3,7 +3,7 @@ stored by, and how far things move.
 
 Embeddings are of a sample. Its squares are those that a run is compared with its model on, see
 `geoml.engine.run.domain`; of each only small windows are embedded, so that it costs about a sixteenth of a small region
-and at most some seconds of a large one.
+and at most some seconds of a large one. An encoder that sees larger windows gets the squares whole.
 """
 
 from __future__ import annotations
@@ -105,10 +105,11 @@ def _embedded(plan: Plan, items: Sequence[pystac.Item]) -> NDArray[np.float32]:
     squares = [reads.together(dates) for dates in islice(sampled_squares(plan, items), SQUARES)]
     if not squares:
         raise NothingFound("coverage: no pixel of the sample of the region has data")
-    thin = [s.only(_in_windows(s)) for s in squares]
-    if sum(int(s.valid.sum()) for s in thin) >= LEAST:
-        squares = thin
     embedder = PixelEmbedder(encoder.load(plan.model_path))
+    if WINDOW % embedder.stride == 0:  # else an encoder that sees more at once would see little but gaps
+        thin = [s.only(_in_windows(s)) for s in squares]
+        if sum(int(s.valid.sum()) for s in thin) >= LEAST:
+            squares = thin
     bands = tuple(b.name for b in plan.card.bands)
     found = []
     for square in squares:
