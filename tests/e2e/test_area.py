@@ -10,6 +10,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 from typer.testing import Result
 
 import geoml
@@ -17,7 +18,10 @@ from geoml import testing
 from geoml.cli.common import err_console, out_console
 from geoml.engine.packages import cards
 from geoml.engine.run.estimate import estimate, sample_places
+from geoml.io.areas import PixelAreas
 from geoml.io.cards.map_card import MapCard
+from geoml.io.cog.classmap import open_map
+from geoml.outputs._class_report import ClassCounter
 from tests.e2e.printed import rows
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 500, 600), seed=5), bands=("red", "nir"))
@@ -170,3 +174,17 @@ def test_bad_input_is_named(
     found = cli("area", *asked)
     assert found.exit_code == 2, found.output
     assert says in " ".join(found.output.split())
+
+
+def test_mapped_areas_are_those_of_the_page(run: Path, drawn: geopandas.GeoDataFrame, tmp_path: Path) -> None:
+    drawn.assign(reference=np.resize(["0", "1", "2"], len(drawn))).to_file(tmp_path / "any.gpkg")
+    card = cards.read(run, MapCard)
+    of_page = dict.fromkeys([c.name for c in card.classes], 0.0)
+    for path in open_map(run).paths:
+        with rasterio.open(path) as file:
+            counter = ClassCounter(PixelAreas(file.shape, file.transform, str(file.crs)), file.height, 1, (255, 255))
+            counter.add(0, {"class": file.read(1)})
+        counted = counter.result()["classes"]
+        for value, area in zip(counted["values"], counted["area"], strict=True):
+            of_page[next(c.name for c in card.classes if c.value == value)] += area
+    assert estimate(run, tmp_path / "any.gpkg")["mapped"] == pytest.approx(of_page, rel=1e-9)
