@@ -17,6 +17,7 @@ import yaml
 from affine import Affine
 
 from geoml import models, testing
+from geoml.cli.common import out_console
 from geoml.engine.importers import dynamic_world
 from geoml.engine.packages import cards, package
 from geoml.engine.train import quantize as quantizing
@@ -102,7 +103,9 @@ def test_predict(folder: Path, threshold: str, said: Callable[..., str], tmp_pat
 
 
 @prints("embed", "similar")
-def test_embed_and_similar(folder: Path, said: Callable[..., str], tmp_path: Path) -> None:
+def test_embed_and_similar(
+    folder: Path, said: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given.my_encoder(tmp_path)
     catalog, out = folder / "made" / "catalog.json", tmp_path / "out"
     words = ("embed", "--model", tmp_path / "my-encoder", "--catalog", catalog, "--bbox", *SCENE.bbox(inner=0.3),
@@ -122,7 +125,13 @@ def test_embed_and_similar(folder: Path, said: Callable[..., str], tmp_path: Pat
     )
     for one in found.itertuples():
         place = [f"{v:.5f}" for v in (one.pixel_lon, one.pixel_lat)]
-        assert rows(told)[str(one.rank)] == [f"{one.score:.3f}", f"{one.pixel_score:.3f}", *place, one.id]
+        numbers = [f"{one.score:.3f}", f"{one.pixel_score:.3f}", *place, percent(one.valid, 0)]
+        assert rows(told)[str(one.rank)] == [*numbers, one.id]
+    monkeypatch.setattr(out_console, "_width", 80)
+    narrow = said("similar", "--index", out, "--point", *point, "--pixels", "--out", tmp_path / "g.parquet")
+    assert "…" not in narrow
+    assert max(map(len, narrow.splitlines()[:5])) <= 80
+    assert f"{found.score[0]:.3f}" in rows(narrow)["1"]
     assert "not by their colour" in (tmp_path / "f.html").read_text()
     assert f"{len(found)} of {chips} chips in {tmp_path / 'f.parquet'}; {tmp_path / 'f.html'} shows them" in told
 
