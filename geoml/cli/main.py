@@ -90,7 +90,7 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
     if as_json:
         print(json.dumps(card.model_dump(mode="json")))
         return
-    print_card(card)
+    print_card(card, name)
 
 
 @command(models, "new")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_models_list(said: Callable[..., str]) -> None:
 
 
 @prints("models show")
-def test_models_show(said: Callable[..., str]) -> None:
+def test_models_show(said: Callable[..., str], tmp_path: Path) -> None:
     page = said("models", "show", "demo-itaipu")
     told = rows(page)
     card = cards.read("demo-itaipu", MapCard)
@@ -201,6 +202,9 @@ def test_models_show(said: Callable[..., str]) -> None:
         assert len(shown.splitlines()) < 75, f"{name}: a page, and not the whole card"
         assert all(title in shown for title in sections), name
     assert "not scored" in said("models", "show", "cva")
+    apart = tmp_path / "a folder"
+    shutil.copytree(cards.find("demo-itaipu"), apart)
+    assert f"geoml models show '{apart}' --json" in said("models", "show", apart)
     shown, world = said("models", "show", "dynamic-world"), cards.read("dynamic-world", MapCard)
     for row in world.scores["beside"]:
         assert f"│ {row['model']:.3f} " in shown
@@ -500,11 +504,12 @@ def test_train_and_evaluate_of_retrieval(said: Callable[..., str], cli: Cli, tmp
     trained = cli("train", file, "--out", tmp_path / "model")
     assert trained.exit_code == 0, trained.output
     assert rows(trained.stdout)["name"] == ["made-years"]
-    words = ("evaluate", file, "--model", tmp_path / "model", "--report", tmp_path / "page.html")
-    scored = cli(*words)  # the table comes first, then the refusal to write a page of it
-    assert scored.exit_code == 2
-    assert "report: scores of retrieval have no page" in scored.stderr
+    words = ("evaluate", file, "--model", tmp_path / "model")
+    refused = cli(*words, "--report", tmp_path / "page.html")
+    assert (refused.exit_code, refused.stdout) == (2, ""), "before anything is scored"
+    assert "report: scores of retrieval have no page" in refused.stderr
     assert not (tmp_path / "page.html").exists()
+    scored = cli(*words)
     assert "known again, R@1" in scored.stdout
     lines = [line for line in scored.stdout.splitlines() if line.startswith("│")]
     found = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
