@@ -382,6 +382,10 @@ def test_labels_that_cannot_be_learnt_from(
         (["--model", "preso"], 2, "preso"),
         (["--sets", "1"], 2, "sets"),
         (["--ground", "5000"], 2, "lie on one piece of ground each"),
+        (["--places", "5"], 2, "places: 5; expected at least two for each of 3 classes"),
+        (["--places", "-3"], 2, "--places"),
+        (["--bands", "0.4um..0.9um"], 2, "bands: '0.4um..0.9um'; expected a range in nanometres, such as 400nm..900nm"),
+        (["--bands", "red,nir"], 2, "bands: 'red,nir'; expected one name: repeat --bands for each"),
     ],
 )
 def test_a_wrong_question(
@@ -393,6 +397,26 @@ def test_a_wrong_question(
     result = cli(*asked, *more, "--out", tmp_path / "out")
     assert result.exit_code == code, (result.output, result.exception)
     assert says in " ".join(result.stderr.split())
+    assert not (tmp_path / "out" / "model").exists(), "before anything is learnt"
+
+
+def test_the_run_of_another_model_is_refused_before_anything_is_learnt(
+    by_bands: tuple[Path, str], ground: Path, tmp_path: Path, cli: Callable[..., Any], said: Callable[..., str]
+) -> None:
+    shutil.copytree(by_bands[0] / "model", tmp_path / "package")
+    query = ["--catalog", "made", "--bbox", *(f"{v:.9f}" for v in SCENE.bbox(inner=0.4)), *WHEN]
+    said("predict", "--model", tmp_path / "package", *query, "--out", tmp_path / "out")
+    result = cli(*words(ground, "points.gpkg", *BANDS, "--out", tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "contains a run of a different recipe: model is " in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_models_show_says_the_settings_in_words(by_bands: tuple[Path, str], said: Callable[..., str]) -> None:
+    (settings,) = rows(said("models", "show", by_bands[0] / "model"))["settings"]
+    assert settings.startswith("share of prediction sets that hold the truth 0.9, least probability of a class in a")
+    assert settings.endswith("distance to labels yes"), "nothing of a second model, which there is none of"
 
 
 def test_more_steps_than_the_encoder_takes(ground: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

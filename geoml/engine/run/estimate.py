@@ -44,8 +44,7 @@ def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geo
     card, class_map = cards.read(run, MapCard), open_map(run)
     pixels, areas = class_map.count()
     values = [c.value for c in card.classes if pixels[:, c.value].any()]
-    if places < 2 * len(values):
-        raise InputError(f"places: {places}; expected at least two for each of {len(values)} classes")
+    check_places(places, len(values))
     rng = np.random.default_rng(seed)
     numbers = _allocate(areas.sum(0)[values], pixels.sum(0)[values], places)
     parts = []
@@ -63,6 +62,12 @@ def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geo
     )
     place_files.write(frame, out)
     return frame
+
+
+def check_places(places: int, classes: int) -> None:
+    """Raise InputError for fewer places than an error can be estimated from."""
+    if places < 2 * classes:
+        raise InputError(f"places: {places}; expected at least two for each of {counted(classes, 'class', 'classes')}")
 
 
 def _allocate(areas: NDArray[np.float64], pixels: NDArray[np.int64], places: int) -> NDArray[np.int64]:
