@@ -349,10 +349,10 @@ SPREAD = [(105.0, 105.0), (905.0, 105.0), (105.0, 905.0), (905.0, 905.0)]
 @pytest.mark.parametrize(
     ("frame", "code", "says"),
     [
-        (two(list("aab"), SPREAD[:3]), 2, "field: 1 of 2 classes of 'crop' have fewer than two points"),
-        (two(list("aabb"), [*SPREAD[:2], (605, 605), (606, 606)]), 2, "lie on one piece of ground each"),
-        (two(list("aabb"), [(x + 90_000, y) for x, y in SPREAD]), 3, "labels: none of 4 places lie in the region"),
-        (two(list("abab"), [(1305, 205), (1305, 255), (1255, 205), (1255, 425)]).iloc[:0], 2, "field: 'crop' is empty"),
+        (two(list("aab"), SPREAD[:3]), 2, "field: 1 of 2 classes of 'crop' has fewer than two points"),
+        (two(list("aabb"), [*SPREAD[:2], (605, 605), (606, 606)]), 2, "1 of 2 classes of 'crop' lies on one piece of"),
+        (two(list("aabb"), [(x + 90_000, y) for x, y in SPREAD]), 3, "l.gpkg lies in the region"),
+        (two(list("abab"), [(1305, 205), (1305, 255), (1255, 205), (1255, 425)]).iloc[:0], 2, "l.gpkg has no rows"),
         (two(list("aabb"), [*SPREAD[:3], (106, 106)]), 2, "field: 1 pixels are labelled as two classes of 'crop'"),
         (two(list("aabb"), [*SPREAD[:2], (405, 655), (1405, 1005)]), 3, "labels: 1 of 2 classes have fewer than two"),
         (two([str(k) for k in range(300)], [(3 * k, 5) for k in range(300)]), 2, "field: 300 values of 'crop'"),
