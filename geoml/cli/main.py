@@ -186,6 +186,8 @@ def area_next(
     then = "then give the geoml learn or geoml train that made the model again with"
     told = f"{counted(len(frame), 'place')} in {out}; fill in the column {column}, {then} --add {out} and another --out"
     out_console.print(told, highlight=False)
+    if len(frame) < places:
+        print_warnings({"warnings": [f"{places:,} places were asked for; no more lie far enough from each other"]})
 
 
 @command(area, "estimate")

@@ -148,6 +148,11 @@ def test_area_next(by_bands: tuple[Path, str], said: Callable[..., str], tmp_pat
     again = tmp_path / "again.gpkg"
     said("area", "next", by_bands[0], "--places", 12, "--out", again)
     assert gpd.read_file(again).equals(places)
+    said("area", "next", by_bands[0], "--places", 12, "--seed", 3, "--out", again)
+    assert not gpd.read_file(again).geometry.equals(places.geometry), "of other pixels"
+    many = CliRunner().invoke(app, ["area", "next", str(by_bands[0]), "--places", "9999", "--out", str(again)])
+    assert len(gpd.read_file(again)) < 9999
+    assert "Warning 9,999 places were asked for; no more lie far enough from each other" in many.stderr
     for wrong, field in (("3.txt", "out"), ("next.gpkg", "places")):
         asked = ("area", "next", by_bands[0], "--places", 0, "--out", tmp_path / wrong)
         result = CliRunner().invoke(app, [str(w) for w in asked])
