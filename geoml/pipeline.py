@@ -216,7 +216,8 @@ def learn(recipe: LearnRecipe, out: str | Path, *, places: int = 0) -> tuple[Map
     store = claim(out, planning.STATE)
     place = store.local / "model"
     run = map_recipe(recipe, place)
-    if store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json") and store.sizes("items"):
+    planned = store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json") and store.sizes("items")
+    if planned and not (place / planning.MODEL).exists():  # with a package there, nothing is learnt over it
         before = planning.read_plan(store)
         if before.recipe.hash != run.hash or before.recipe.block_size != run.block_size:
             raise _other_run(before, run, store)
