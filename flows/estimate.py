@@ -36,7 +36,7 @@ def estimate(run: form.Text, reference: form.Text, column: str = COLUMN) -> Any:
              "from km²": row["area_95"][0] / 1e6, "to km²": row["area_95"][1] / 1e6}
             for name, row in areas["classes"].items()]  # fmt: skip
     said = f"Areas of {run}; overall accuracy {areas['overall']:.3f} from {areas['places']} places"
-    show.publish(create_table_artifact, rows, key="areas", description=said)
+    show.publish(create_table_artifact, rows, key="areas", description="\n\n".join((said, *areas["warnings"])))
     return Completed(data=areas, message=said)
 
 

@@ -74,11 +74,7 @@ def plan(
         model = set(changed_fields(before.card, made.card)) - {"sha256"}
         other = before.hash != made.hash or bool(model) or before.recipe.block_size != recipe.block_size
         if other and store.sizes("items"):  # a plan that came to nothing holds no one up
-            changes = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
-            raise InputError(
-                f"out: {store.url} contains a run of a different recipe: {changes or monitoring.OTHER_MODEL}; "
-                "expected an empty folder or the same recipe"
-            )
+            raise _other_run(before, recipe, store)
         made = _sampled(made, items, store)
         if planning.same(before, made):
             return made
@@ -88,6 +84,14 @@ def plan(
         made = _sampled(made, items, store)
     planning.write_plan(made, items, store)
     return made
+
+
+def _other_run(before: planning.Plan, recipe: PredictRecipe, store: RunStore) -> InputError:
+    changes = differences(before.recipe.model_dump(mode="json"), recipe, ("max_failed",))
+    return InputError(
+        f"out: {store.url} contains a run of a different recipe: {changes or monitoring.OTHER_MODEL}; "
+        "expected an empty folder or the same recipe"
+    )
 
 
 def _sampled(made: planning.Plan, items: Sequence[pystac.Item], store: RunStore) -> planning.Plan:
@@ -200,15 +204,28 @@ def train(recipe: str | Path | Mapping[str, object], out: str | Path, *, on_epoc
 
 
 @limits("learn")
-def learn(recipe: LearnRecipe, out: str | Path) -> tuple[MapCard, PredictRecipe]:
+def learn(recipe: LearnRecipe, out: str | Path, *, places: int = 0) -> tuple[MapCard, PredictRecipe]:
     """Learn from few labels and write a package to ``out/model``. Returns its card and the recipe of its map.
 
-    ``out`` is the folder in which that map will be run. See `geoml.engine.learn.fit.fit` for errors.
+    ``out`` is the folder in which that map will be run, ``places`` how many places will be drawn from it. Raises
+    InputError, before anything is learnt, if ``out`` holds another run and if the places are too few for the classes;
+    see `geoml.engine.learn.fit.fit` for other errors.
     """
-    from geoml.engine.learn.fit import fit, map_recipe  # torch
+    from geoml.engine.learn.fit import fit, map_recipe, prepare  # torch
 
-    place = claim(out, planning.STATE).local / "model"
-    return fit(recipe, place), map_recipe(recipe, place)
+    store = claim(out, planning.STATE)
+    place = store.local / "model"
+    run = map_recipe(recipe, place)
+    planned = store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json") and store.sizes("items")
+    if planned and not (place / planning.MODEL).exists():  # with a package there, nothing is learnt over it
+        before = planning.read_plan(store)
+        if before.recipe.hash != run.hash or before.recipe.block_size != run.block_size:
+            raise _other_run(before, run, store)
+    if places:
+        from geoml.engine.run.estimate import check_places
+
+        check_places(places, len(prepare(recipe).labels.classes))
+    return fit(recipe, place), run
 
 
 @limits("clouds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,15 @@ WORDS = {
     "license": "licence",
 }
 """Fields whose names say nothing to a reader."""
+SETTINGS = {
+    "level": "share of prediction sets that hold the truth",
+    "limit": "least probability of a class in a set",
+    "references": "distance to labels",
+    "other": "second model",
+}
+"""Those of ``made`` of a map of few labels."""
+WORLD = [-180.0, -90.0, 180.0, 90.0]
+"""The ``bbox`` of a card that names none."""
 
 WHAT = (
     "name",
@@ -56,8 +66,11 @@ APART = (*WHAT, *NEEDS, *GIVES, *LIMITS, *LICENCE, "scores", "training", "domain
 TECHNICAL = ("anchor", "overlap", "window", "stride", "profile", "mean", "std", "format")
 
 
-def print_card(card: ModelCard) -> None:
-    """Print the card of a model of any kind; what is too long or too technical stands in ``--json`` alone."""
+def print_card(card: ModelCard, given: str) -> None:
+    """Print the card of a model of any kind, which was ``given`` by its name or folder.
+
+    What is too long or too technical stands in ``--json`` alone.
+    """
     _, bands, _, gives = card.row()  # in words, of cards that have no such fields
     fields = {"bands": bands, "classes": gives} | card.model_dump(mode="json")
     fields = {k: v for k, v in fields.items() if v not in (None, "", [], {})}
@@ -72,7 +85,8 @@ def print_card(card: ModelCard) -> None:
     if more:
         sections["Also in the card"] = _rows(fields, more)
     out_console.print(_table(sections))
-    out_console.print(f"Everything, training history included: geoml models show {card.name} --json", highlight=False)
+    again = shlex.join(["geoml", "models", "show", given, "--json"])
+    out_console.print(f"Everything, training history included: {again}", highlight=False)
 
 
 def _table(sections: Mapping[str, Sequence[tuple[str, str]]]) -> Table:
@@ -108,10 +122,17 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, list) and not any(isinstance(v, dict | list) for v in value):
         return listed((f"{v:g}" if isinstance(v, float) else v for v in value), most=20)
     if isinstance(value, dict):
-        plain = {k: v for k, v in value.items() if not isinstance(v, dict | list)}
-        return short(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plain.items())
-                     or counted(len(value), "entry", "entries"), LONGEST)  # fmt: skip
+        plain = {k: v for k, v in value.items() if not isinstance(v, dict | list) and v not in (None, "")}
+        words = SETTINGS if name == "made" else {}
+        said = ", ".join(f"{words.get(k, k)} {_plain(v)}" for k, v in plain.items())
+        return short(said or counted(len(value), "entry", "entries"), LONGEST)
     return short(json.dumps(value, ensure_ascii=False), LONGEST)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _band(band: Mapping[str, Any]) -> str:
@@ -132,9 +153,10 @@ def _print_scores(card: ModelCard) -> None:
     if rows := scores.get(BESIDE):
         out_console.print(_beside(rows))
         return
-    if card.task in FILES.names():
+    trained = _recipe(card.training).get("task")  # an encoder's is no task of maps
+    if task := next((t for t in (card.task, trained) if t in FILES.names()), None):
         try:
-            print_scores(card.task, card.scores)
+            print_scores(task, card.scores)
             return
         except (LookupError, TypeError, ValueError, AttributeError):
             pass  # a card of others may hold scores in a form of its own
@@ -157,6 +179,12 @@ def _beside(rows: Iterable[Mapping[str, Any]]) -> Table:
         others = (f"{row[k]:.3f}, {row[f'{k}_is']}" if k in row else "" for k in ("nothing", "simple"))
         table.add_row(row["data"], row["measure"], f"{row['model']:.3f}", *others)
     return table
+
+
+def _recipe(training: object) -> Mapping[str, Any]:
+    """The recipe in the record of a training, which others may write in a form of their own."""
+    recipe = training.get("recipe") if isinstance(training, Mapping) else None
+    return recipe if isinstance(recipe, Mapping) else {}
 
 
 def _source(scores: Mapping[str, Any]) -> str:
@@ -184,8 +212,11 @@ def _number(value: float) -> str:
 
 def _limits(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Where and when it was trained, and whether a run would notice that its images are unlike that."""
-    world = [-180.0, -90.0, 180.0, 90.0]
-    if (bbox := fields.get("bbox")) and bbox != world:
+    bbox = fields.get("bbox")
+    if bbox in (None, WORLD):  # a box that was searched for images says more than none
+        query = _recipe(fields.get("training")).get("query")
+        bbox = (query.get("bbox") if isinstance(query, dict) else None) or bbox
+    if bbox and bbox != WORLD:
         yield "trained in", "west {:.2f}, south {:.2f}, east {:.2f}, north {:.2f}; not tried elsewhere".format(*bbox)
     elif bbox:
         yield "trained in", "anywhere, as far as its card says"

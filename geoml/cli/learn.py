@@ -26,7 +26,7 @@ def learn(
     recipe: LearnRecipe,
     out: Annotated[Path, typer.Option("--out", help="folder of the run; the package is OUT/model")],
     places: Annotated[
-        int, typer.Option("--places", help="also draw this many places of the map to check, OUT/places.gpkg")
+        int, typer.Option("--places", min=0, help="also draw this many places of the map to check, OUT/places.gpkg")
     ] = 0,
 ) -> None:
     """Map land cover from few labels: a package, a map of the region, and a page on how far it can be trusted.
@@ -35,7 +35,7 @@ def learn(
     geoml learn labels.gpkg --field class -c earth-search -C sentinel-2-l1c \\
       -r area.geojson -t 2024-04 -t 2024-06 -t 2024-08 -t 2024-10 -o learnt
     """
-    learn_and_map(recipe, out)
+    learn_and_map(recipe, out, places)
     if places:
         from geoml.engine.run.estimate import sample_places
 
@@ -47,13 +47,13 @@ def learn(
         )
 
 
-def learn_and_map(recipe: LearnRecipe, out: Path) -> None:
-    """Learn, say what held-out labels say, and map the region."""
+def learn_and_map(recipe: LearnRecipe, out: Path, places: int = 0) -> None:
+    """Learn, say what held-out labels say, and map the region, of which so many places can be drawn then."""
     from geoml import pipeline
     from geoml.cli.predict import outputs
     from geoml.cli.progress import progress_bar
 
-    card, run_recipe = pipeline.learn(recipe, out)
+    card, run_recipe = pipeline.learn(recipe, out, places=places)
     print_scores(card.task, card.scores)
     with progress_bar(out) as bar:
         run = pipeline.predict(run_recipe, out, progress=bar.advance, started=bar.start)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from geoml import __version__, logs
-from geoml.cli.common import Commands, Json, command, example, out_console
+from geoml.cli.common import Commands, Json, command, example, out_console, print_warnings
 from geoml.errors import InputError
 from geoml.io.report.score_table import number
 from geoml.registry import Registry
@@ -90,7 +90,7 @@ def models_show(name: Annotated[str, typer.Argument(help="name or package direct
     if as_json:
         print(json.dumps(card.model_dump(mode="json")))
         return
-    print_card(card)
+    print_card(card, name)
 
 
 @command(models, "new")
@@ -186,6 +186,8 @@ def area_next(
     then = "then give the geoml learn or geoml train that made the model again with"
     told = f"{counted(len(frame), 'place')} in {out}; fill in the column {column}, {then} --add {out} and another --out"
     out_console.print(told, highlight=False)
+    if len(frame) < places:
+        print_warnings({"warnings": [f"{places:,} places were asked for; no more lie far enough from each other"]})
 
 
 @command(area, "estimate")
@@ -206,11 +208,12 @@ def area_estimate(
     if as_json:
         print(json.dumps(areas))
         return
-    table = Table("class", "mapped km²", "estimated km²", "95 %", "user's", "producer's", title="areas and accuracies")
+    numbers = ("mapped", "estimated", "from", "to", "user's", "producer's")
+    table = Table(Column("class", overflow="fold"), *(Column(name, no_wrap=True) for name in numbers),
+                  title="areas in km² with 95 % intervals, and accuracies")  # fmt: skip
     for name, row in areas["classes"].items():
-        low, high = (f"{v / 1e6:.3f}" for v in row["area_95"])
-        shares = (number(row[k]) for k in ("user", "producer"))
-        table.add_row(name, f"{areas['mapped'][name] / 1e6:.3f}", f"{row['area'] / 1e6:.3f}", f"{low}–{high}", *shares)
+        square = (areas["mapped"][name], row["area"], *row["area_95"])
+        table.add_row(name, *map(_km2, square), *(number(row[k]) for k in ("user", "producer")))
     out_console.print(table)
     left = areas["left_out"]
     out_console.print(
@@ -218,6 +221,13 @@ def area_estimate(
         f" {counted(areas['places'], 'place')}; "
         f"left out: {left['without_reference']} without reference, {left['off_the_map']} off the map"
     )
+    print_warnings(areas)
+
+
+def _km2(square_metres: float) -> str:
+    """Four digits, none of those before the point left out."""
+    value = square_metres / 1e6
+    return f"{value:.{3 - min(len(str(int(value))) - 1, 3)}f}"
 
 
 for file in COMMANDS.having("register"):

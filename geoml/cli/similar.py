@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from geoml.cli import options
 from geoml.cli.common import command, out_console
 from geoml.errors import InputError
 from geoml.recipe import ChipSearchRecipe
 from geoml.redacted import bare
+from geoml.texts import percent
 
 SHOWN = 10
 """Rows that are printed."""
@@ -54,8 +55,9 @@ def similar(
     )  # fmt: skip
     write_text(page, text)
     scored = ["chip mean", "best pixel"] if recipe.pixels else ["score"]
-    table = Table("rank", *scored, "longitude", "latitude", "chip",
-                  title=f"More like {place.about}")  # fmt: skip
+    widths = {"rank": 4, **dict.fromkeys(scored, 6), "longitude": 10, "latitude": 9, "with data": 5}
+    numbers = (Column(name, width=width) for name, width in widths.items())
+    table = Table(*numbers, Column("chip", overflow="fold"), title=f"More like {place.about}")
     for row in found.rows.slice(0, SHOWN).to_pylist():
         at = "pixel_" if recipe.pixels else ""
         best = [f"{row['pixel_score']:.3f}"] if recipe.pixels else []
@@ -65,6 +67,7 @@ def similar(
             *best,
             f"{row[f'{at}lon']:.5f}",
             f"{row[f'{at}lat']:.5f}",
+            percent(row["valid"], 0),
             row["id"],
         )
     out_console.print(table)

@@ -125,10 +125,13 @@ def evaluate(
     geoml evaluate demo-itaipu -m demo-itaipu
     """
     from geoml import pipeline
+    from geoml.engine.task import check_page
     from geoml.io.stores.store import write_text
 
-    scores = pipeline.evaluate(model, recipe, split, report and report.with_suffix(".skill.tif"))
     task, _ = pipeline.training(recipe)
+    if report:
+        check_page(task)
+    scores = pipeline.evaluate(model, recipe, split, report and report.with_suffix(".skill.tif"))
     if as_json:
         print(json.dumps(scores))
     else:

@@ -27,6 +27,8 @@ MOST = 254
 """Classes of a map."""
 SHARED = 0.01
 """Share of the smaller polygon that two classes may both cover: borders that were drawn twice."""
+KINDS = {"Point": "point", "Polygon": "polygon", "LineString": "line", "GeometryCollection": "collection"}
+"""Types of geometries in words."""
 AGREES = 0.6
 """Agreement of another column beyond chance (Cohen 1960, https://doi.org/10.1177/001316446002000104), from which on it
 is taken to name the same classes."""
@@ -41,13 +43,14 @@ ASIDE = ("mapped", "sure", "set_size", "dissimilarity")
 class LabelFile:
     """Labels in degrees: ``frame`` has a geometry and an index of ``classes`` in ``label``; ``kind`` is point, polygon,
     or place where files of both were joined. ``left_out`` counts rows by why they are not in it, ``given`` are the
-    places of a file in its own CRS."""
+    places of a file in its own CRS, ``path`` is where it is."""
 
     frame: gpd.GeoDataFrame
     classes: tuple[str, ...]
     kind: str
     left_out: dict[str, int] = field(default_factory=dict)
     given: gpd.GeoSeries | None = None
+    path: str = ""
 
 
 def read(
@@ -66,39 +69,48 @@ def read(
     if column not in frame.columns or column == frame.geometry.name:
         names = [str(c) for c in frame.columns if c != frame.geometry.name]
         raise InputError(f"field: no {column!r} in {path}; it has {listed(names)}")
+    if frame.empty:
+        raise InputError(f"labels: {path} has no rows; expected places with a class in {column!r}")
     left: dict[str, int] = {}
     frame = _kept(frame, ~(frame.geometry.isna() | frame.geometry.is_empty), left, "without a geometry")
+    if frame.empty:
+        raise InputError(f"labels: {path} has no geometry in any row; expected places with a class in {column!r}")
     named = frame[column].map(word)
     if not named.notna().any():
-        raise InputError(f"field: {column!r} is empty in all {len(frame)} rows; expected the class of each")
+        raise InputError(f"field: {column!r} is empty in {_all_rows(frame)} of {path}; expected the class of each")
     frame = _kept(frame, named.notna(), left, f"without a value in {column}")
-    kind = _kind(frame)
+    kind = _kind(frame, path)
     named = frame[column].map(word)
     classes = in_order(set(named))
     if len(classes) > MOST:
-        raise InputError(f"field: {len(classes)} values of {column!r} in {len(frame)} rows; at most {MOST} classes")
+        count = counted(len(frame), "row")
+        raise InputError(f"field: {len(classes)} values of {column!r} in {count} of {path}; at most {MOST} classes")
     if len(classes) < least:
-        raise InputError(f"field: all {len(frame)} rows of {column!r} are {classes[0]!r}; expected two or more")
+        raise InputError(
+            f"field: {column!r} is {classes[0]!r} in {_all_rows(frame)} of {path}; expected two classes or more"
+        )
     if not contradictions:
-        _check_columns(frame, column, named)
+        _check_columns(frame, column, named, path)
     frame = frame.set_geometry(shapely.force_2d(frame.geometry.to_numpy()), crs=frame.crs)
     label = named.map({c: k for k, c in enumerate(classes)}).astype(np.int64)
     out = gpd.GeoDataFrame({"label": label}, geometry=frame.geometry, crs=frame.crs)
     if kind == "point":
         out = out.explode()  # each point of a MultiPoint is a place
-    _check_degrees(out)
+    _check_degrees(out, path)
     given = out.geometry
     out = out.to_crs("EPSG:4326")
     if lost := int((~np.isfinite(out.geometry.bounds)).any(axis=1).sum()):
         right = int((~shapely.is_missing(_swapped(given))).sum())
         hint = SWAPPED.format(f"{right} would be in it") if right > len(out) - lost else "; expected its units"
-        raise InputError(f"labels: {lost} of {len(out)} places of {path} are outside the area of its CRS{hint}")
+        raise InputError(
+            f"labels: {lost} of {counted(len(out), 'place')} of {path} lie outside the area of its CRS{hint}"
+        )
     if kind == "polygon":
         broken = ~out.geometry.is_valid
         out.loc[broken, "geometry"] = polygonal(shapely.make_valid(out.geometry[broken].to_numpy()))
         out = _kept(out, ~out.geometry.is_empty, left, "without an area")
-        _check_overlaps(out, classes, column)
-    return LabelFile(out.reset_index(drop=True), classes, kind, left, given)
+        _check_overlaps(out, classes, column, path)
+    return LabelFile(out.reset_index(drop=True), classes, kind, left, given, str(path))
 
 
 def joined(files: Sequence[LabelFile], column: str, *, least: int = 2) -> LabelFile:
@@ -152,25 +164,25 @@ def _natural(text: str) -> tuple[int, float, str]:
     return (0, value, text) if np.isfinite(value) else (1, 0.0, text)
 
 
-def _kind(frame: gpd.GeoDataFrame) -> str:
+def _kind(frame: gpd.GeoDataFrame, path: str | Path) -> str:
     counts = frame.geom_type.str.removeprefix("Multi").value_counts()
     if len(counts) > 1 or counts.index[0] not in ("Point", "Polygon"):
-        said = ", ".join(f"{n} of {name}" for name, n in counts.items())
-        raise InputError(f"labels: {said}; expected all points or all polygons")
+        said = " and ".join(counted(n, KINDS.get(name, name)) for name, n in counts.items())
+        raise InputError(f"labels: {said} in {path}; expected all points or all polygons")
     return str(counts.index[0]).lower()
 
 
-def _check_degrees(frame: gpd.GeoDataFrame) -> None:
+def _check_degrees(frame: gpd.GeoDataFrame, path: str | Path) -> None:
     if frame.crs.is_geographic and (
         wrong := int((frame.geometry.bounds[["miny", "maxy"]].abs() > 90).any(axis=1).sum())
     ):
         raise InputError(
-            f"labels: {wrong} of {len(frame)} places have a latitude beyond 90 degrees; x is longitude, y latitude:"
-            " expected axes that are not swapped"
+            f"labels: {wrong} of {counted(len(frame), 'place')} of {path} {_have(wrong)} a latitude beyond 90 degrees;"
+            " x is longitude, y latitude: expected axes that are not swapped"
         )
 
 
-def _check_columns(frame: gpd.GeoDataFrame, column: str, named: pd.Series) -> None:
+def _check_columns(frame: gpd.GeoDataFrame, column: str, named: pd.Series, path: str | Path) -> None:
     """Refuse a column whose classes another column names otherwise in some rows: one of them is wrong there."""
     for other in frame.columns:
         if other in (column, frame.geometry.name) or str(other).removeprefix("geoml_") in ASIDE:
@@ -192,11 +204,11 @@ def _check_columns(frame: gpd.GeoDataFrame, column: str, named: pd.Series) -> No
                     for b in np.flatnonzero(counts[a])]  # fmt: skip
             raise InputError(
                 f"field: {column!r} and {str(other)!r} contradict each other in {against} of {len(frame)} rows"
-                f" ({listed(said)}); correct the file, or --contradictions allow"
+                f" of {path} ({listed(said)}); correct the file, or --contradictions allow"
             )
 
 
-def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str) -> None:
+def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str, path: str | Path) -> None:
     """Refuse polygons of two classes that share ground."""
     shapes, label = frame.geometry.to_numpy(), frame["label"].to_numpy()
     one, two = shapely.STRtree(shapes).query(shapes, predicate="intersects")
@@ -206,10 +218,11 @@ def _check_overlaps(frame: gpd.GeoDataFrame, classes: Sequence[str], column: str
     share = area / np.maximum(np.minimum(shapely.area(shapes[one]), shapely.area(shapes[two])), 1e-300)
     if (bad := share > SHARED).any():
         a, b = one[bad][0], two[bad][0]
+        pairs = int(bad.sum())
         raise InputError(
-            f"field: {int(bad.sum())} pairs of polygons with two values of {column!r} overlap, such as row"
-            f" {frame.index[a] + 1} ({classes[label[a]]}) and row {frame.index[b] + 1} ({classes[label[b]]}); expected"
-            " ground of one class"
+            f"field: {counted(pairs, 'pair')} of polygons with two values of {column!r} overlap{'s' * (pairs == 1)} in"
+            f" {path}, such as row {frame.index[a] + 1} ({classes[label[a]]}) and row {frame.index[b] + 1}"
+            f" ({classes[label[b]]}); expected ground of one class"
         )
 
 
@@ -222,7 +235,7 @@ def within(file: LabelFile, region: shapely.MultiPolygon) -> LabelFile:
     shapely.prepare(region)
     inside = np.asarray(shapely.intersects(region, shapes))
     if not inside.any():
-        none = f"labels: none of {len(shapes)} places lie in the region"
+        none = f"labels: none of {counted(len(shapes), 'place')} of {file.path or 'the labels'} lies in the region"
         right = 0 if file.given is None else int(shapely.intersects(region, _swapped(file.given)).sum())
         if 2 * right > len(shapes):
             raise InputError(none + SWAPPED.format(f"{right} of them would"))
@@ -230,7 +243,7 @@ def within(file: LabelFile, region: shapely.MultiPolygon) -> LabelFile:
     if inside.all():
         return file
     left = file.left_out | {"outside of the region": int((~inside).sum())}
-    return LabelFile(file.frame[inside].reset_index(drop=True), file.classes, file.kind, left)
+    return LabelFile(file.frame[inside].reset_index(drop=True), file.classes, file.kind, left, path=file.path)
 
 
 def _swapped(given: gpd.GeoSeries) -> NDArray[np.object_]:
@@ -281,12 +294,21 @@ def check_ground(file: LabelFile, number: NDArray[np.int64], column: str) -> Non
             shared.append(f"all {int(mine.sum())} of {name}")
     if few:
         raise InputError(
-            f"field: {len(few)} of {len(file.classes)} classes of {column!r} have fewer than two {file.kind}s, of which"
-            f" one is held out to score the other: {listed(few)}"
+            f"field: {len(few)} of {len(file.classes)} classes of {column!r} {_have(len(few))} fewer than two"
+            f" {file.kind}s, of which one is held out to score the other: {listed(few)}"
         )
     if shared:
+        lie = "lies on one piece of ground" if len(shared) == 1 else "lie on one piece of ground each"
         raise InputError(
-            f"field: {len(shared)} of {len(file.classes)} classes of {column!r} lie on one piece of ground each"
+            f"field: {len(shared)} of {len(file.classes)} classes of {column!r} {lie}"
             f" ({listed(shared)}; labels that touch one square of --ground are one piece), so that none can be held"
             " out; expected places further apart, or a smaller --ground"
         )
+
+
+def _all_rows(frame: gpd.GeoDataFrame) -> str:
+    return "the only row" if len(frame) == 1 else f"all {counted(len(frame), 'row')}"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"

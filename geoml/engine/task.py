@@ -94,6 +94,12 @@ def with_maps(task: type[Task]) -> type[MappedTask] | None:
     return found if "mapped" in dir(task) else None
 
 
+def check_page(task: type[Task]) -> None:
+    """Raise InputError, before anything is scored, for a task that says in ``no_page`` why its scores have none."""
+    if why := getattr(task, "no_page", ""):
+        raise InputError(f"report: {why}")
+
+
 class BatchScores(Protocol):
     """Metrics of the validation data, batch by batch."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pyproj
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
@@ -173,3 +174,16 @@ def edge_points(shape: tuple[int, int], count: int) -> tuple[NDArray[np.float64]
     side, zero, one = np.linspace(0, 1, count), np.zeros(count), np.ones(count)
     across, down = np.concatenate([side, one, side[::-1], zero]), np.concatenate([zero, side, one, side[::-1]])
     return across * shape[1], down * shape[0]
+
+
+def apply_affine(
+    grid: Affine, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(x, y) arrays under an affine transform."""
+    return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
+
+
+@lru_cache(maxsize=256)
+def transformer(source: str, target: str) -> pyproj.Transformer:
+    """From one CRS to another, x before y; making one costs more than using it."""
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
+from geoml.io.areas import PixelAreas
 from geoml.io.cards.map_card import MapCard
 from geoml.io.report import images
-from geoml.io.report.areas import PixelAreas
 from geoml.io.report.canvas import Canvas
 from geoml.io.report.page import area
 from geoml.io.report.part import Drawing, ReportLayer

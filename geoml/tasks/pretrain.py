@@ -27,6 +27,7 @@ class Task:
     output: ClassVar[str] = "embedding"
     key: ClassVar[str] = "retrieval"
     larger_is_better: ClassVar[bool] = True
+    no_page: ClassVar[str] = "an encoder has no page of scores; geoml learn writes one of what it is good for"
 
     @staticmethod
     def fit(recipe: PretrainRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
@@ -52,4 +53,4 @@ class Task:
     @staticmethod
     def page(scores: Mapping[str, Any]) -> str:
         """Raises InputError: there is none."""
-        raise InputError("report: an encoder has no page of scores; geoml learn writes one of what it is good for")
+        raise InputError(f"report: {Task.no_page}")

@@ -157,7 +157,10 @@ def test_its_table_is_printed_and_its_page_written(
     if name in WITHOUT_A_PAGE:
         with pytest.raises(InputError, match="report: "):
             found.page(scores)
+        with pytest.raises(InputError, match="report: "):
+            tasks.check_page(found)
     else:
+        tasks.check_page(found)
         assert found.page(scores).startswith("<!")
 
 

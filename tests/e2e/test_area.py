@@ -10,11 +10,19 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 from typer.testing import Result
 
 import geoml
 from geoml import testing
-from geoml.engine.run.estimate import sample_places
+from geoml.cli.common import err_console, out_console
+from geoml.engine.packages import cards
+from geoml.engine.run.estimate import estimate, sample_places
+from geoml.io.areas import PixelAreas
+from geoml.io.cards.map_card import MapCard
+from geoml.io.cog.classmap import open_map
+from geoml.outputs._class_report import ClassCounter
+from tests.e2e.printed import rows
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((2, 500, 600), seed=5), bands=("red", "nir"))
 SCENE.data[:, 100:140, 30:200] = 0
@@ -102,6 +110,35 @@ def test_the_estimate_is_nearer_to_the_truth_than_the_map(
     assert said["overall"] == pytest.approx((made.data[0] == real)[real < 3].mean(), abs=3 * said["overall_se"])
 
 
+def test_no_number_is_cut_and_intervals_that_are_too_narrow_are_named(
+    run: Path, truth: tuple, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_console, "_width", 80)
+    monkeypatch.setattr(err_console, "_width", 240)
+    made = truth[0]
+    mapped = sample_places(run, 30, tmp_path / "few.gpkg")
+    mapped = mapped.assign(reference=[str(v) for v in filled(mapped, (made, made.data[0]))])
+    mapped.loc[mapped.index[mapped["reference"] == "0"][0], "reference"] = "1"
+    mapped.to_file(tmp_path / "few.gpkg")
+    found = cli("area", "estimate", run, tmp_path / "few.gpkg")
+    assert found.exit_code == 0, found.output
+    names = [c.name for c in cards.read(run, MapCard).classes]
+    assert "…" not in found.stdout
+    table = rows(found.stdout)
+    for name in names:
+        _, estimated, low, high, *_ = (float(v) for v in table[name])
+        assert low <= estimated <= high
+    few = ", ".join(f"{name} 10" for name in names)
+    assert f"Warning 3 of 3 classes have fewer than 50 checked places ({few}): the intervals are too" in found.stderr
+    assert f"Warning 2 of 3 classes have no wrong place ({names[1]}, {names[2]}) and count as" in found.stderr
+
+
+def test_nothing_is_doubted_with_enough_places_and_errors(run: Path, tmp_path: Path) -> None:
+    drawn, truth = sample_places(run, 600, tmp_path / "p.gpkg"), np.array([0, 1, 2])
+    drawn.assign(reference=np.resize(truth, len(drawn)).astype(str)).to_file(tmp_path / "p.gpkg")
+    assert estimate(run, tmp_path / "p.gpkg")["warnings"] == []
+
+
 def test_the_same_seed_draws_the_same_places(run: Path, drawn: geopandas.GeoDataFrame, tmp_path: Path) -> None:
     assert len(sample_places(run, 600, tmp_path / "again.gpkg")) == len(drawn)
     assert geopandas.read_file(tmp_path / "again.gpkg").geometry.equals(drawn.geometry)
@@ -116,7 +153,8 @@ def test_the_same_seed_draws_the_same_places(run: Path, drawn: geopandas.GeoData
         (["draw", "RUN", "--out", "a.csv"], "gpkg or .geojson"),
         (["draw", "TMP", "--out", "a.gpkg"], "model.json"),
         (["estimate", "RUN", "gone.gpkg"], "not a file"),
-        (["estimate", "RUN", "strange.geojson"], "swamp"),
+        (["estimate", "RUN", "strange.geojson"], "reference: swamp in 4 of 4 rows; expected "),
+        (["estimate", "RUN", "twice.gpkg"], "id: 1 place more than once ("),
         (["estimate", "RUN", "strange.geojson", "--column", "kind"], "column kind"),
         (["estimate", "RUN", "few.geojson"], "mapped classes have fewer than two checked places: "),
         (["estimate", "RUN", "empty.geojson"], "reference: none of 4 places in"),
@@ -128,6 +166,7 @@ def test_bad_input_is_named(
     assert isinstance(drawn, geopandas.GeoDataFrame)
     drawn.head(4).assign(reference="swamp").to_file(tmp_path / "strange.geojson", driver="GeoJSON")
     drawn.head(4).assign(reference=None).to_file(tmp_path / "empty.geojson", driver="GeoJSON")
+    drawn.iloc[[0, 1, 2, 0]].assign(reference="1").to_file(tmp_path / "twice.gpkg")
     drawn.head(1).assign(reference="1").to_file(tmp_path / "few.geojson", driver="GeoJSON")
     place = {"RUN": run, "TMP": tmp_path}
     files = (".gpkg", ".csv", ".geojson")
@@ -135,3 +174,17 @@ def test_bad_input_is_named(
     found = cli("area", *asked)
     assert found.exit_code == 2, found.output
     assert says in " ".join(found.output.split())
+
+
+def test_mapped_areas_are_those_of_the_page(run: Path, drawn: geopandas.GeoDataFrame, tmp_path: Path) -> None:
+    drawn.assign(reference=np.resize(["0", "1", "2"], len(drawn))).to_file(tmp_path / "any.gpkg")
+    card = cards.read(run, MapCard)
+    of_page = dict.fromkeys([c.name for c in card.classes], 0.0)
+    for path in open_map(run).paths:
+        with rasterio.open(path) as file:
+            counter = ClassCounter(PixelAreas(file.shape, file.transform, str(file.crs)), file.height, 1, (255, 255))
+            counter.add(0, {"class": file.read(1)})
+        counted = counter.result()["classes"]
+        for value, area in zip(counted["values"], counted["area"], strict=True):
+            of_page[next(c.name for c in card.classes if c.value == value)] += area
+    assert estimate(run, tmp_path / "any.gpkg")["mapped"] == pytest.approx(of_page, rel=1e-9)

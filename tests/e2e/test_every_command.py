@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from affine import Affine
 
 from geoml import models, testing
+from geoml.cli.common import out_console
 from geoml.engine.importers import dynamic_world
 from geoml.engine.packages import cards, package
 from geoml.engine.train import quantize as quantizing
@@ -102,7 +104,9 @@ def test_predict(folder: Path, threshold: str, said: Callable[..., str], tmp_pat
 
 
 @prints("embed", "similar")
-def test_embed_and_similar(folder: Path, said: Callable[..., str], tmp_path: Path) -> None:
+def test_embed_and_similar(
+    folder: Path, said: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given.my_encoder(tmp_path)
     catalog, out = folder / "made" / "catalog.json", tmp_path / "out"
     words = ("embed", "--model", tmp_path / "my-encoder", "--catalog", catalog, "--bbox", *SCENE.bbox(inner=0.3),
@@ -122,7 +126,13 @@ def test_embed_and_similar(folder: Path, said: Callable[..., str], tmp_path: Pat
     )
     for one in found.itertuples():
         place = [f"{v:.5f}" for v in (one.pixel_lon, one.pixel_lat)]
-        assert rows(told)[str(one.rank)] == [f"{one.score:.3f}", f"{one.pixel_score:.3f}", *place, one.id]
+        numbers = [f"{one.score:.3f}", f"{one.pixel_score:.3f}", *place, percent(one.valid, 0)]
+        assert rows(told)[str(one.rank)] == [*numbers, one.id]
+    monkeypatch.setattr(out_console, "_width", 80)
+    narrow = said("similar", "--index", out, "--point", *point, "--pixels", "--out", tmp_path / "g.parquet")
+    assert "…" not in narrow
+    assert max(map(len, narrow.splitlines()[:5])) <= 80
+    assert f"{found.score[0]:.3f}" in rows(narrow)["1"]
     assert "not by their colour" in (tmp_path / "f.html").read_text()
     assert f"{len(found)} of {chips} chips in {tmp_path / 'f.parquet'}; {tmp_path / 'f.html'} shows them" in told
 
@@ -174,7 +184,7 @@ def test_models_list(said: Callable[..., str]) -> None:
 
 
 @prints("models show")
-def test_models_show(said: Callable[..., str]) -> None:
+def test_models_show(said: Callable[..., str], tmp_path: Path) -> None:
     page = said("models", "show", "demo-itaipu")
     told = rows(page)
     card = cards.read("demo-itaipu", MapCard)
@@ -192,6 +202,9 @@ def test_models_show(said: Callable[..., str]) -> None:
         assert len(shown.splitlines()) < 75, f"{name}: a page, and not the whole card"
         assert all(title in shown for title in sections), name
     assert "not scored" in said("models", "show", "cva")
+    apart = tmp_path / "a folder"
+    shutil.copytree(cards.find("demo-itaipu"), apart)
+    assert f"geoml models show '{apart}' --json" in said("models", "show", apart)
     shown, world = said("models", "show", "dynamic-world"), cards.read("dynamic-world", MapCard)
     for row in world.scores["beside"]:
         assert f"│ {row['model']:.3f} " in shown
@@ -491,11 +504,12 @@ def test_train_and_evaluate_of_retrieval(said: Callable[..., str], cli: Cli, tmp
     trained = cli("train", file, "--out", tmp_path / "model")
     assert trained.exit_code == 0, trained.output
     assert rows(trained.stdout)["name"] == ["made-years"]
-    words = ("evaluate", file, "--model", tmp_path / "model", "--report", tmp_path / "page.html")
-    scored = cli(*words)  # the table comes first, then the refusal to write a page of it
-    assert scored.exit_code == 2
-    assert "report: scores of retrieval have no page" in scored.stderr
+    words = ("evaluate", file, "--model", tmp_path / "model")
+    refused = cli(*words, "--report", tmp_path / "page.html")
+    assert (refused.exit_code, refused.stdout) == (2, ""), "before anything is scored"
+    assert "report: scores of retrieval have no page" in refused.stderr
     assert not (tmp_path / "page.html").exists()
+    scored = cli(*words)
     assert "known again, R@1" in scored.stdout
     lines = [line for line in scored.stdout.splitlines() if line.startswith("│")]
     found = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]

@@ -149,6 +149,11 @@ def test_area_next(by_bands: tuple[Path, str], said: Callable[..., str], tmp_pat
     again = tmp_path / "again.gpkg"
     said("area", "next", by_bands[0], "--places", 12, "--out", again)
     assert gpd.read_file(again).equals(places)
+    said("area", "next", by_bands[0], "--places", 12, "--seed", 3, "--out", again)
+    assert not gpd.read_file(again).geometry.equals(places.geometry), "of other pixels"
+    many = CliRunner().invoke(app, ["area", "next", str(by_bands[0]), "--places", "9999", "--out", str(again)])
+    assert len(gpd.read_file(again)) < 9999
+    assert "Warning 9,999 places were asked for; no more lie far enough from each other" in many.stderr
     for wrong, field in (("3.txt", "out"), ("next.gpkg", "places")):
         asked = ("area", "next", by_bands[0], "--places", 0, "--out", tmp_path / wrong)
         result = CliRunner().invoke(app, [str(w) for w in asked])
@@ -395,10 +400,10 @@ SPREAD = [(105.0, 105.0), (905.0, 105.0), (105.0, 905.0), (905.0, 905.0)]
 @pytest.mark.parametrize(
     ("frame", "code", "says"),
     [
-        (two(list("aab"), SPREAD[:3]), 2, "field: 1 of 2 classes of 'crop' have fewer than two points"),
-        (two(list("aabb"), [*SPREAD[:2], (605, 605), (606, 606)]), 2, "lie on one piece of ground each"),
-        (two(list("aabb"), [(x + 90_000, y) for x, y in SPREAD]), 3, "labels: none of 4 places lie in the region"),
-        (two(list("abab"), [(1305, 205), (1305, 255), (1255, 205), (1255, 425)]).iloc[:0], 2, "field: 'crop' is empty"),
+        (two(list("aab"), SPREAD[:3]), 2, "field: 1 of 2 classes of 'crop' has fewer than two points"),
+        (two(list("aabb"), [*SPREAD[:2], (605, 605), (606, 606)]), 2, "1 of 2 classes of 'crop' lies on one piece of"),
+        (two(list("aabb"), [(x + 90_000, y) for x, y in SPREAD]), 3, "l.gpkg lies in the region"),
+        (two(list("abab"), [(1305, 205), (1305, 255), (1255, 205), (1255, 425)]).iloc[:0], 2, "l.gpkg has no rows"),
         (two(list("aabb"), [*SPREAD[:3], (106, 106)]), 2, "field: 1 pixel labelled as two classes of 'crop'"),
         (two(list("aabb"), [*SPREAD[:2], (405, 655), (1405, 1005)]), 3, "labels: 1 of 2 classes have fewer than two"),
         (two([str(k) for k in range(300)], [(3 * k, 5) for k in range(300)]), 2, "field: 300 values of 'crop'"),
@@ -428,6 +433,10 @@ def test_labels_that_cannot_be_learnt_from(
         (["--model", "preso"], 2, "preso"),
         (["--sets", "1"], 2, "sets"),
         (["--ground", "5000"], 2, "lie on one piece of ground each"),
+        (["--places", "5"], 2, "places: 5; expected at least two for each of 3 classes"),
+        (["--places", "-3"], 2, "--places"),
+        (["--bands", "0.4um..0.9um"], 2, "bands: '0.4um..0.9um'; expected a range in nanometres, such as 400nm..900nm"),
+        (["--bands", "red,nir"], 2, "bands: 'red,nir'; expected one name: repeat --bands for each"),
     ],
 )
 def test_a_wrong_question(
@@ -439,6 +448,26 @@ def test_a_wrong_question(
     result = cli(*asked, *more, "--out", tmp_path / "out")
     assert result.exit_code == code, (result.output, result.exception)
     assert says in " ".join(result.stderr.split())
+    assert not (tmp_path / "out" / "model").exists(), "before anything is learnt"
+
+
+def test_the_run_of_another_model_is_refused_before_anything_is_learnt(
+    by_bands: tuple[Path, str], ground: Path, tmp_path: Path, cli: Callable[..., Any], said: Callable[..., str]
+) -> None:
+    shutil.copytree(by_bands[0] / "model", tmp_path / "package")
+    query = ["--catalog", "made", "--bbox", *(f"{v:.9f}" for v in SCENE.bbox(inner=0.4)), *WHEN]
+    said("predict", "--model", tmp_path / "package", *query, "--out", tmp_path / "out")
+    result = cli(*words(ground, "points.gpkg", *BANDS, "--out", tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "contains a run of a different recipe: model is " in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_models_show_says_the_settings_in_words(by_bands: tuple[Path, str], said: Callable[..., str]) -> None:
+    (settings,) = rows(said("models", "show", by_bands[0] / "model"))["settings"]
+    assert settings.startswith("share of prediction sets that hold the truth 0.9, least probability of a class in a")
+    assert settings.endswith("distance to labels yes"), "nothing of a second model, which there is none of"
 
 
 def test_more_steps_than_the_encoder_takes(ground: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

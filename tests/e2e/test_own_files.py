@@ -19,6 +19,7 @@ from affine import Affine
 
 import geoml
 from geoml import pipeline, testing
+from geoml.cli.common import out_console
 from geoml.data.recipe import TrainRecipe
 from geoml.recipe import parse
 from geoml.settings import settings, shipped
@@ -103,6 +104,19 @@ def test_catalogs_new(
     assert [f["id"] for f in found["features"]] == ["field_20240602"]
     said("predict", "--model", threshold, "--catalog", "made", *asked, "--out", tmp_path / "by-name")
     settings.cache_clear()
+
+
+def test_a_table_of_many_bands_says_their_number(
+    said: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_console, "_width", 80)
+    names = [f"b{k}" for k in range(33)]
+    path = tif(tmp_path / "a_20240601.tif", np.ones((33, 64, 64), np.uint16))
+    told = said("catalogs", "new", path, "--bands", ",".join(names), "--out", tmp_path / "made")
+    assert rows(told)["a_20240601"][0] == "33 bands"
+    assert "…" not in told
+    told = said("catalogs", "new", path, "--bands", ",".join([*names[:2], *"-" * 31]), "--out", tmp_path / "two")
+    assert rows(told)["a_20240601"][0] == "b0 b1"
 
 
 def test_a_catalog_in_the_folder_of_its_files_moves_with_them(said: Callable[..., str], tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Task:
     output: ClassVar[str] = "elevation"
     key: ClassVar[str] = "miou"
     larger_is_better: ClassVar[bool] = True
+    no_page: ClassVar[str] = "classes of points have no page of scores; leave --report out"
 
     @staticmethod
     def fit(recipe: PointRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
@@ -65,7 +66,7 @@ class Task:
     @staticmethod
     def page(scores: Mapping[str, Any]) -> str:
         """Raises InputError: there is none."""
-        raise InputError("report: classes of points have no page of scores; leave --report out")
+        raise InputError(f"report: {Task.no_page}")
 
 
 def _share(value: float | None) -> str:

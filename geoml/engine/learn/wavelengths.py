@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import shapely
 
 from geoml.engine.learn.recipe import LearnRecipe
@@ -15,9 +17,11 @@ from geoml.recipe import Query
 def settled(recipe: LearnRecipe, query: Query, region: shapely.MultiPolygon) -> LearnRecipe:
     """The recipe with the bands that its ranges of wavelengths stand for, by wavelength, bad ones left out.
 
-    A recipe without a range is returned as it is, and nothing is searched. Raises InputError for items whose
-    wavelengths are not known, a range without a band and a band that is named twice; else as a search.
+    A recipe without a range is returned as it is, and nothing is searched. Raises InputError for a name that means
+    several bands in another spelling, items whose wavelengths are not known, a range without a band and a band that is
+    named twice; else as a search.
     """
+    _check_spelling(recipe.bands)
     ranges = [span for span in map(spectrum.range_of, recipe.bands) if span]
     if not ranges:
         return recipe
@@ -29,3 +33,11 @@ def settled(recipe: LearnRecipe, query: Query, region: shapely.MultiPolygon) -> 
     except DataError as err:
         raise InputError(f"bands: {recipe.bands[0]}; {err}") from err
     return recipe.model_copy(update={"bands": spectrum.expanded(recipe.bands, lines)})
+
+
+def _check_spelling(names: Sequence[str]) -> None:
+    for name in names:
+        if "," in name:
+            raise InputError(f"bands: {name!r}; expected one name: repeat --bands for each")
+        if ".." in name and spectrum.range_of(name) is None:
+            raise InputError(f"bands: {name!r}; expected a range in nanometres, such as 400nm..900nm")

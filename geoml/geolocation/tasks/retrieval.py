@@ -28,6 +28,7 @@ class Task(LocatorTask):
     recipe: ClassVar[type[Frozen]] = RetrievalRecipe
     key: ClassVar = RecallScores.key
     larger_is_better: ClassVar = RecallScores.larger_is_better
+    no_page: ClassVar[str] = "scores of retrieval have no page; leave --report out"
 
     @staticmethod
     def fit(recipe: RetrievalRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
@@ -62,4 +63,4 @@ class Task(LocatorTask):
     @staticmethod
     def page(scores: Mapping[str, Any]) -> str:
         """Raises InputError: there is no page of R@1."""
-        raise InputError("report: scores of retrieval have no page; leave --report out")
+        raise InputError(f"report: {Task.no_page}")

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geoml.errors import DataError, NothingFound
-from geoml.grid.ellipsoid import WGS84
-from geoml.io.georef import edge_points
+from geoml.io.areas import PixelAreas
 from geoml.io.local_files import local_files
 from geoml.io.stac.table import read_items
 from geoml.io.stores.remote import run_store
 
 ROWS = 512
 """Rows that are read at a time."""
+AT_ONCE = 64
+"""Rows of them whose areas are held, eight times as many bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,15 @@ class ClassMap:
         areas = np.zeros((len(self.paths), 256))
         for i, path in enumerate(self.paths):
             with _opened(path) as source:
+                of_pixels = PixelAreas(source.shape, source.transform, source.crs.to_wkt())
                 for window, values in _strips(source):
-                    counts = np.bincount(values[values != source.nodata], minlength=256)
-                    pixels[i] += counts
-                    areas[i] += counts * _pixel_area(source, window)
+                    for top in range(0, len(values), AT_ONCE):
+                        part = values[top : top + AT_ONCE]
+                        rows = slice(window.row_off + top, window.row_off + top + len(part))
+                        pixels[i] += np.bincount(part.ravel(), minlength=256)
+                        areas[i] += np.bincount(part.ravel(), of_pixels.of(rows).ravel(), minlength=256)
+                if source.nodata is not None:
+                    pixels[i, int(source.nodata)] = areas[i, int(source.nodata)] = 0
         return pixels, areas
 
     def places(self, value: int, ranks: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -110,11 +116,3 @@ def _strips(source: rasterio.DatasetReader) -> Iterator[tuple[Window, NDArray[np
 
 def _to_degrees(source: rasterio.DatasetReader) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source.crs.to_wkt(), "OGC:CRS84", always_xy=True)
-
-
-def _pixel_area(source: rasterio.DatasetReader, window: Window) -> float:
-    """Mean m² of a pixel of the window, on the ellipsoid."""
-    x, y = edge_points((window.height, window.width), 9)
-    corners = source.transform * np.stack([x, y + window.row_off])
-    area, _ = WGS84.polygon_area_perimeter(*_to_degrees(source).transform(*corners))
-    return abs(float(area)) / float(window.width * window.height)

@@ -30,7 +30,15 @@ _LANDSAT = re.compile(r"L[CETMO]0?\d\d{6}((?:19|20)\d\d)([0-3]\d\d)")
 """FileScene ids from before Collection 1: path, row, year and day of the year."""
 _MILLISECONDS = "system:time_start"
 """A tag of Earth Engine: milliseconds since 1970."""
-_ACQUIRED = ("acquisitiondatetime", "acquisition_date", "date_acquired", "sensing_time", "datetime", _MILLISECONDS)
+_ACQUIRED = (
+    "acquisitiondatetime",
+    "acquisition_date",
+    "date_acquired",
+    "sensing_time",
+    "start_time",
+    "datetime",
+    _MILLISECONDS,
+)
 """Tags with the time that a scene was taken, in small letters."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pyproj
@@ -18,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.ellipsoid import WGS84
 from geoml.grid.plane import Plane
-from geoml.io.georef import edge_points
+from geoml.io.georef import apply_affine, edge_points, transformer
 
 SIDE = 1400
 """Pixels of the longer side, at most."""
@@ -139,17 +138,6 @@ def canvas(outlines: Sequence[BaseGeometry], crs: Iterable[str], gsd: float, anc
     fits = longer <= gsd * (SIDE - 2)
     plane = Plane(sheet, gsd if fits else longer / (SIDE - 2), anchor if fits else 0.0)
     return Canvas(plane.geobox(plane.window(*bounds)), pyproj.CRS.from_user_input(sheet).to_wkt(), plane.res / gsd)
-
-
-def apply_affine(grid: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """(x, y) arrays under an affine transform."""
-    return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
-
-
-@lru_cache(maxsize=256)
-def transformer(source: str, target: str) -> pyproj.Transformer:
-    """From one CRS to another, x before y; making one costs more than using it."""
-    return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
 def _equal_area(points: Floats) -> str:

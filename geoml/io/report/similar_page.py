@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from geoml.grid.plane import Plane, Window
+from geoml.io.georef import apply_affine, transformer
 from geoml.io.report import images
-from geoml.io.report.canvas import Canvas, apply_affine, canvas, transformer
+from geoml.io.report.canvas import Canvas, canvas
 from geoml.io.report.template import template
 
 WIDTH, LARGEST = 800, 48

@@ -26,9 +26,10 @@ from shapely.geometry.base import BaseGeometry
 from geoml.errors import DataError, out_of_memory
 from geoml.grid.plane import Block, Plane, Window
 from geoml.io.cards import domain
+from geoml.io.georef import apply_affine, transformer
 from geoml.io.local_files import local_files
 from geoml.io.report.blocks import PICTURES, VALID, BlockFiles, file_inside, is_known, read_picture
-from geoml.io.report.canvas import Canvas, Floats, Slices, apply_affine, transformer
+from geoml.io.report.canvas import Canvas, Floats, Slices
 from geoml.io.report.counts import SIDE, UNKNOWN
 from geoml.io.report.part import ReportLayer, ReportPart
 from geoml.io.report.sketches import ID, BlockRows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -104,27 +105,33 @@ def test_each_point_of_a_multipoint_is_a_place(read: Callable[..., LabelFile]) -
 @pytest.mark.parametrize(
     ("frame", "says"),
     [
-        (points([None, "", " "]), "field: 'class' is empty in all 3 rows"),
-        (points(["a"] * 4), "field: all 4 rows of 'class' are 'a'; expected two or more"),
-        (points(list(range(300)), [(k / 10, 46.0) for k in range(300)]), "field: 300 values of 'class' in 300 rows"),
-        (points(["a", "b"], [(14, 100.0), (14, 46)]), "labels: 1 of 2 places have a latitude beyond 90 degrees"),
-        (points(["a", "b", "a"], crs=None), r"labels: .* has no CRS; expected one in the file \(none of the 3 places"),
+        (points([None, "", " "]), "field: 'class' is empty in all 3 rows of FILE; expected"),
+        (points([None]), "field: 'class' is empty in the only row of FILE; expected"),
+        (points(["a"]).iloc[:0], "labels: FILE has no rows; expected places"),
+        (Frame({"class": ["a", "b"]}, geometry=[None, None], crs=4326), "labels: FILE has no geometry in any row"),
+        (points(["a"] * 4), "field: 'class' is 'a' in all 4 rows of FILE; expected two"),
+        (points(["a"]), "field: 'class' is 'a' in the only row of FILE; expected two"),
+        (points(list(range(300)), [(k / 10, 46.0) for k in range(300)]),
+         "field: 300 values of 'class' in 300 rows of FILE; at most 254"),
+        (points(["a", "b"], [(14, 100.0), (14, 46)]), "labels: 1 of 2 places of FILE has a latitude beyond 90 degrees"),
+        (points(["a", "b", "a"], crs=None), r"labels: FILE has no CRS; expected one in the file \(none of the 3 "),
         (Frame({"class": ["a", "b", "a"]}, crs=4326,
                geometry=[shapely.Point(1, 2), shapely.box(0, 0, 1, 1), shapely.box(0, 0, 1, 1)]),
-         "labels: 2 of Polygon, 1 of Point; expected all points or all polygons"),
+         "labels: 2 polygons and 1 point in FILE; expected all points or all polygons"),
         (Frame({"class": ["a", "b"]}, crs=4326, geometry=[shapely.LineString([(0, 0), (1, k)]) for k in (1, 2)]),
-         "labels: 2 of LineString"),
+         "labels: 2 lines in FILE"),
         (squares(["a", "b", "a", "b"], [(0, 5e6), (50, 5e6), (900, 5e6), (950, 5e6)]),
-         r"field: 2 pairs of polygons with two values of 'class' overlap, such as row 1 \(a\) and row 2 \(b\)"),
-        (squares([None, "a", "b"], [(0, 5e6), (500, 5e6), (550, 5e6)]), r"row 2 \(a\) and row 3 \(b\)"),
+         r"field: 2 pairs of polygons with two values of 'class' overlap in FILE, such as row 1 \(a\) and row 2 \(b\)"),
+        (squares([None, "a", "b"], [(0, 5e6), (500, 5e6), (550, 5e6)]),
+         r"field: 1 pair of polygons .* overlaps in FILE, such as row 2 \(a\) and row 3 \(b\)"),
         (points(list("aaabbbc"), [(14 + k / 100, 46) for k in range(7)], id=[1, 1, 2, 2, 2, 2, 3]),
-         r"field: 'class' and 'id' contradict each other in 1 of 7 rows \('a' is '1' in 2, 'a' is '2' in 1\)"),
+         r"field: 'class' and 'id' contradict each other in 1 of 7 rows of FILE \('a' is '1' in 2, 'a' is '2' in 1\)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_with_field_and_count(
-    frame: Frame, says: str, read: Callable[..., LabelFile]
+    frame: Frame, says: str, read: Callable[..., LabelFile], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=says.replace("FILE", re.escape(str(tmp_path / "labels.gpkg")))):
         read(frame)
 
 
@@ -216,7 +223,7 @@ def test_what_lies_outside_of_the_region_is_counted(read: Callable[..., LabelFil
     assert inside.left_out == {"outside of the region": 2}
     assert inside.frame["label"].tolist() == [0, 1]
     assert label_file.within(inside, region) is inside
-    with pytest.raises(NothingFound, match="labels: none of 4 places lie in the region"):
+    with pytest.raises(NothingFound, match=r"labels: none of 4 places of .*labels.gpkg lies in the region"):
         label_file.within(found, shapely.MultiPolygon([shapely.box(0, 0, 1, 1)]))
     with pytest.raises(InputError, match=r"none of 4 places .* 4 of them would with x and y swapped"):
         label_file.within(found, shapely.MultiPolygon([shapely.box(45, 13, 47, 15)]))
@@ -228,10 +235,12 @@ def test_swapped_axes_are_hinted_at_if_most_places_show_it(read: Callable[..., L
     right = Frame({"class": list("ab") * 10}, geometry=shapely.points(x, y), crs="EPSG:4326").to_crs(crs)
     found = read(right.set_geometry(shapely.transform(right.geometry.to_numpy(), lambda c: c[:, ::-1]), crs=crs))
     near = shapely.MultiPolygon([shapely.box(13.9, 45.9, 14.1, 46.165)])
-    with pytest.raises(InputError, match=r"none of 20 places lie in the region, and 17 of them would with x and y sw"):
+    with pytest.raises(
+        InputError, match=r"none of 20 places of .* lies in the region, and 17 of them would with x and y sw"
+    ):
         label_file.within(found, near)
     few = shapely.MultiPolygon([shapely.box(13.9, 45.9, 14.1, 46.095)])
-    with pytest.raises(NothingFound, match=r"none of 20 places lie in the region$"):
+    with pytest.raises(NothingFound, match=r"none of 20 places of .* lies in the region$"):
         label_file.within(found, few)
 
 
@@ -282,12 +291,12 @@ def test_polygons_that_touch_are_one_piece_of_ground_however_long_they_are() -> 
 @pytest.mark.parametrize(
     ("label", "number", "says"),
     [
-        ([0, 0, 1], [0, 1, 2], "field: 1 of 2 classes of 'class' have fewer than two points, .*: b has 1"),
-        ([0, 0, 0], [0, 1, 2], "field: 1 of 2 classes of 'class' have fewer than two points, .*: b has 0"),
+        ([0, 0, 1], [0, 1, 2], "field: 1 of 2 classes of 'class' has fewer than two points, .*: b has 1"),
+        ([0, 0, 0], [0, 1, 2], "field: 1 of 2 classes of 'class' has fewer than two points, .*: b has 0"),
         (
             [0, 0, 1, 1, 1],
             [0, 1, 4, 4, 4],
-            r"field: 1 of 2 classes of 'class' lie on one piece of ground .*\(all 3 of b; .*--ground",
+            r"field: 1 of 2 classes of 'class' lies on one piece of ground .*\(all 3 of b; .*--ground",
         ),
     ],
 )

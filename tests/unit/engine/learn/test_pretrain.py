@@ -12,7 +12,8 @@ from torch import Tensor
 
 import geoml
 from geoml import testing
-from geoml.cli.common import print_scores
+from geoml.cli.card_page import print_card
+from geoml.cli.common import out_console, print_scores
 from geoml.engine.learn import pretrain
 from geoml.engine.learn.gather import PixelFeatures
 from geoml.engine.learn.pretrain import SeriesSample, fit, scores_of
@@ -36,8 +37,9 @@ def recipe(catalog: Path, **changes: Any) -> PretrainRecipe:
 
 
 def test_an_encoder_of_the_region_is_learnt_and_can_be_gone_on_from(
-    catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(out_console, "_width", 240)
     epochs: list[dict[str, float]] = []
     card = fit(recipe(catalog), tmp_path / "a", epochs.append)
     assert [e["epoch"] for e in epochs] == [0, 1, 2]
@@ -58,7 +60,13 @@ def test_an_encoder_of_the_region_is_learnt_and_can_be_gone_on_from(
     scores = scores_of(tmp_path / "a", recipe(catalog), "test")
     assert {k: scores[k] for k in ("rows", "retrieval", "bands", "chance", "split")} == card.scores
     print_scores("pretrain", scores)
-    assert f"other view found {card.scores['retrieval']:.3f}" in capsys.readouterr().out
+    found = f"other view found {card.scores['retrieval']:.3f}"
+    assert found in capsys.readouterr().out
+    print_card(card, "a")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert found in shown, "in the words of its task"
+    west, south, east, north = SCENE.bbox(inner=0.1)
+    assert f"west {west:.2f}, south {south:.2f}, east {east:.2f}, north {north:.2f}" in shown, "of its search"
     with pytest.raises(InputError, match="bands: "):
         scores_of(tmp_path / "a", recipe(catalog, bands=["nir", "red"]), "test")
 

@@ -120,6 +120,7 @@ def test_files_of_one_scene_are_of_one_date(tmp_path: Path) -> None:
         ("DATETIME", "20240601123045", "2024-06-01T12:30:45"),
         ("SENSING_TIME", "202406011230", "2024-06-01T12:30:00"),
         ("TIFFTAG_DATETIME", "2024:06:01 12:30:45", "2024-06-01T12:30:45"),
+        ("start_time", "2022-07-24T10:45:26", "2022-07-24T10:45:26"),
         ("DATETIME", "20240601", "2024-06-01T00:00:00"),
         ("DATETIME", "1717245045000", "2023-05-05T12:00:00"),  # no date: that of the name
         ("system:time_start", "1717245045000", "2024-06-01T12:30:45"),

@@ -420,6 +420,7 @@ SCORES = {
     "ece": 0.021,
     "calibration": [
         {"from": 0.0, "to": 0.1, "pixels": 0, "confidence": None, "accuracy": None},
+        {"from": 0.2, "to": 0.3, "pixels": 1, "confidence": 0.287, "accuracy": 0.0},
         {"from": 0.9, "to": 1.0, "pixels": 1000, "confidence": 0.97, "accuracy": 0.95},
     ],
     "baseline": {"class": "land", "overall_accuracy": 0.8, "miou": 0.4},
@@ -433,6 +434,7 @@ def test_scores_page_and_scores_in_the_map_page(tmp_path: Path) -> None:
     assert "A map that is land everywhere would reach 0.400." in text
     assert "land 98.0 % 784 2.0 % 16 water 17.0 % 34 83.0 % 166" in text
     assert "water – – – – 200" in text
+    assert "confidence 0.287, right 0.000, 1 pixel<" in evaluation_report(SCORES)
     run = fake_run(tmp_path, square(1))
     both = Page(map_report(tmp_path, run, card(scores=SCORES))).text
     assert "Held-out scores of the model" in both

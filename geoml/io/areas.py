@@ -6,7 +6,9 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from geoml.io.report.canvas import Floats, apply_affine, transformer
+from geoml.io.georef import apply_affine, transformer
+
+Floats = NDArray[np.float64]
 
 LATTICE = 17
 """Points along a side of a raster where the area of a pixel is computed; between them it is interpolated."""
