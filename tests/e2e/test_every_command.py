@@ -191,7 +191,11 @@ def test_models_show(said: Callable[..., str]) -> None:
         shown = said("models", "show", name)
         assert len(shown.splitlines()) < 75, f"{name}: a page, and not the whole card"
         assert all(title in shown for title in sections), name
-    assert "not scored" in said("models", "show", "cva")
+    for name in ("cva", "image-difference", "index-difference", "ir-mad", "ndvi-crossing"):
+        shown = said("models", "show", name.replace("index", "ndvi"))
+        assert "How well it did: not scored on labels\n" in shown
+        assert rows(shown)["elsewhere"] == ["it learnt nothing from data, so no image is unlike its training"]
+        assert not cards.read(name.replace("index", "ndvi"), MapCard).learnt, "as a run is told"
     shown, world = said("models", "show", "dynamic-world"), cards.read("dynamic-world", MapCard)
     for row in world.scores["beside"]:
         assert f"│ {row['model']:.3f} " in shown
@@ -533,7 +537,7 @@ def test_train_and_evaluate_of_geolocation(
 
 
 @prints("area draw", "area estimate")
-def test_area(run: Path, said: Callable[..., str], tmp_path: Path) -> None:
+def test_area(run: Path, said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
     told = said("area", "draw", run, "--places", "100", "--out", tmp_path / "places.gpkg")
     places = geopandas.read_file(tmp_path / "places.gpkg")
     assert told.strip() == f"{len(places)} places in {tmp_path / 'places.gpkg'}; fill in the column reference"
@@ -541,6 +545,8 @@ def test_area(run: Path, said: Callable[..., str], tmp_path: Path) -> None:
     made = testing.read_map(run)[SCENE.crs]
     places["reference"] = made.at(at.x.to_numpy(), at.y.to_numpy()).tolist()
     places.to_file(tmp_path / "places.gpkg")
+    again = cli("area", "draw", run, "--out", tmp_path / "places.gpkg")
+    assert (again.exit_code, "of it filled in; expected a new file" in again.stderr) == (2, True)
     told = said("area", "estimate", run, tmp_path / "places.gpkg")
     assert f"overall accuracy 1.000 ± 0.000 from {len(places)} places" in told
     pixels = (made.data[0] == 1).sum()

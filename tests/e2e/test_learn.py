@@ -148,6 +148,9 @@ def test_area_next(by_bands: tuple[Path, str], said: Callable[..., str], tmp_pat
     again = tmp_path / "again.gpkg"
     said("area", "next", by_bands[0], "--places", 12, "--out", again)
     assert gpd.read_file(again).equals(places)
+    places.assign(crop="corn").to_file(again)
+    result = CliRunner().invoke(app, ["area", "next", str(by_bands[0]), "--out", str(again)])
+    assert (result.exit_code, "of it filled in; expected a new file" in result.stderr) == (2, True)
     for wrong, field in (("3.txt", "out"), ("next.gpkg", "places")):
         asked = ("area", "next", by_bands[0], "--places", 0, "--out", tmp_path / wrong)
         result = CliRunner().invoke(app, [str(w) for w in asked])

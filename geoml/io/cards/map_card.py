@@ -42,8 +42,11 @@ TEMPERATURE = "temperature"
 """In ``made``: what divides the logits of classes."""
 GIVEN = "given"
 """The architecture that passes on what its input worked out, as ``made`` says."""
-UNLEARNT = (GIVEN, "persistence", "advection")
-"""Architectures that learn nothing."""
+UNLEARNT = (
+    *(GIVEN, "persistence", "advection"),
+    *("cva", "image_difference", "index_crossing", "index_difference", "ir_mad"),
+)
+"""Architectures that learn nothing from labels or other images: what they estimate is of the images of the run."""
 WHOLE = 256
 """Core of chips that are never trimmed, so that a small block does not cost a large chip."""
 SIDES = ("before", "after")
