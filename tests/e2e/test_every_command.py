@@ -17,6 +17,7 @@ import yaml
 from affine import Affine
 
 from geoml import models, testing
+from geoml.data import label_file
 from geoml.engine.importers import dynamic_world
 from geoml.engine.packages import cards, package
 from geoml.engine.train import quantize as quantizing
@@ -547,6 +548,14 @@ def test_area(run: Path, said: Callable[..., str], cli: Cli, tmp_path: Path) -> 
     places.to_file(tmp_path / "places.gpkg")
     again = cli("area", "draw", run, "--out", tmp_path / "places.gpkg")
     assert (again.exit_code, "of it filled in; expected a new file" in again.stderr) == (2, True)
+    told = said("area", "next", run, "--out", tmp_path / "next.gpkg")
+    assert told.endswith("the file can then be labels of geoml learn or geoml train --labels for a model of your own\n")
+    page = (run / "report.html").read_text()
+    assert "for a model of your own" in page
+    assert "--add" not in page + told, "no labels made the model"
+    places = geopandas.read_file(tmp_path / "next.gpkg")
+    places.assign(**{"class": places["mapped"]}).to_file(tmp_path / "next.gpkg")
+    assert label_file.read(tmp_path / "next.gpkg", "class").left_out == {}, "its columns are no contradiction"
     told = said("area", "estimate", run, tmp_path / "places.gpkg")
     assert f"overall accuracy 1.000 ± 0.000 from {len(places)} places" in told
     pixels = (made.data[0] == 1).sum()

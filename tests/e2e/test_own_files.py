@@ -323,6 +323,7 @@ def test_from_labels_to_a_map_and_round_again(
     corrected = tmp_path / "map" / "next.gpkg"
     places = geopandas.read_file(corrected)
     assert f"{len(places)} places" in told
+    assert told.endswith("again with --add next.gpkg and another --out\n")
     assert list(places.columns) == ["id", "crop", "mapped", "sure", "geometry"]
     places["crop"] = "wheat"
     places.to_file(corrected)
