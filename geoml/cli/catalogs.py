@@ -104,11 +104,13 @@ def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="
     recipe = with_files(recipe, out)
     scenes = scenes_of(recipe.scenes, recipe, recipe.datetime, skipped=recipe.skipped_shards)
     catalog = write_scenes(scenes, recipe, out, f"{counted(len(scenes), 'scene')} of files")
-    table = Table(Column("item", overflow="fold"), "bands", "gsd", "CRS", "datetime", "which is")
+    table = Table(Column("item", overflow="fold"), "bands", "gsd", "CRS", "datetime", "date from")
     for scene in scenes:
         names = " ".join(name for file in scene.bands for name in file if name)
         codes = " ".join(dict.fromkeys(str(f.box.crs)[:40] for f in scene.files))
-        table.add_row(scene.name, names, f"{scene.gsd:g}", codes, f"{scene.when:%Y-%m-%dT%H:%M:%SZ}", scene.dated_by)
+        table.add_row(
+            scene.name, names, f"{scene.gsd:.3g} m", codes, f"{scene.when:%Y-%m-%dT%H:%M:%SZ}", scene.dated_by
+        )
     out_console.print(table)
     place = out / catalog.name if catalog.is_file() else out
     out_console.print(f"Use it with --catalog {place}", highlight=False)

@@ -553,8 +553,8 @@ def test_area(run: Path, said: Callable[..., str], cli: Cli, tmp_path: Path) -> 
     page = (run / "report.html").read_text()
     assert "for a model of your own" in page
     assert "--add" not in page + told, "no labels made the model"
-    places = geopandas.read_file(tmp_path / "next.gpkg")
-    places.assign(**{"class": places["mapped"]}).to_file(tmp_path / "next.gpkg")
+    unsure = geopandas.read_file(tmp_path / "next.gpkg")
+    unsure.assign(**{"class": unsure["mapped"]}).to_file(tmp_path / "next.gpkg")
     assert label_file.read(tmp_path / "next.gpkg", "class").left_out == {}, "its columns are no contradiction"
     told = said("area", "estimate", run, tmp_path / "places.gpkg")
     assert f"overall accuracy 1.000 ± 0.000 from {len(places)} places" in told

@@ -379,7 +379,7 @@ def test_apply_knows_how_large_pixels_are_on_the_ground(
 
 
 def test_apply_refuses_what_does_not_fit(threshold: str, catalog: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"1 bands; .* takes 2 \(red nir\)$"):
+    with pytest.raises(InputError, match=r"1 band; .* takes 2 \(red nir\)$"):
         geoml.apply(threshold, image()[:1])
     with pytest.raises(InputError, match=r"image: a ndarray; expected an xarray.DataArray"):
         geoml.apply(threshold, image().values)  # type: ignore[arg-type]
