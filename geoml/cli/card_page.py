@@ -43,6 +43,8 @@ SETTINGS = {
 """Those of ``made`` of a map of few labels."""
 WORLD = [-180.0, -90.0, 180.0, 90.0]
 """The ``bbox`` of a card that names none."""
+SHORT_FOR = {"iou": "IoU", "miou": "mean IoU", "ece": "ECE", "ndvi": "NDVI", "ndwi": "NDWI"}
+"""Words in names of scores that are written otherwise."""
 
 WHAT = (
     "name",
@@ -81,7 +83,7 @@ def print_card(card: ModelCard, given: str) -> None:
     out_console.print(about)
     _print_scores(card)
     more = [name for name in fields if name not in (*APART, *TECHNICAL)]
-    sections = {"Where not to use it": [*_limits(fields)], "Licence": _rows(fields, LICENCE)}
+    sections = {"Where not to use it": [*_limits(fields, card.learnt)], "Licence": _rows(fields, LICENCE)}
     if more:
         sections["Also in the card"] = _rows(fields, more)
     out_console.print(_table(sections))
@@ -114,7 +116,7 @@ def _shown(name: str, value: Any) -> str:
     if name in ("gsd", "voxel"):
         return f"{value:g} m"
     if name == "radius" and isinstance(value, int):
-        return f"{value} pixels: a result depends on the pixels up to that far around it"
+        return f"{counted(value, 'pixel')}: a result depends on the pixels up to that far around it"
     if name == "bands":
         return listed(map(_band, value), most=20)
     if isinstance(value, list) and all(isinstance(v, dict) and ("name" in v or "id" in v) for v in value):
@@ -147,7 +149,7 @@ def _print_scores(card: ModelCard) -> None:
     out_console.print(Text(" How well it did", "bold"), end="")
     scores = {name: value for name, value in card.scores.items() if name not in COMPARED}
     if not scores:
-        out_console.print(": not scored; it is not trained, or was never compared with labels")
+        out_console.print(": not scored on labels")
         return
     out_console.print(f", {_source(scores)}")
     if rows := scores.get(BESIDE):
@@ -163,11 +165,16 @@ def _print_scores(card: ModelCard) -> None:
     groups = sorted(_groups(scores), key=lambda group: len(group[0]))  # summaries before what they are made of
     shown = [group for group in groups if len(group[0]) <= max(1, len(groups[0][0]))][:MOST]
     for path, numbers in shown:
-        named = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in numbers.items())
-        about = f"{', '.join(path).replace('_', ' ')}: " if path else ""
+        named = ", ".join(f"{_named(name)} {_number(value)}" for name, value in numbers.items())
+        about = f"{', '.join(map(_named, path))}: " if path else ""
         out_console.print(f" {about}{named}", highlight=False)
     if more := sum(len(numbers) for _, numbers in groups[len(shown) :]):
-        out_console.print(f" and {more} numbers more in --json", highlight=False)
+        out_console.print(f" and {counted(more, 'more number')} with --json", highlight=False)
+
+
+def _named(name: str) -> str:
+    """A name of scores in words."""
+    return " ".join(SHORT_FOR.get(word, word) for word in name.split("_"))
 
 
 def _beside(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -210,7 +217,7 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _limits(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _limits(fields: Mapping[str, Any], learnt: bool) -> Iterable[tuple[str, str]]:
     """Where and when it was trained, and whether a run would notice that its images are unlike that."""
     bbox = fields.get("bbox")
     if bbox in (None, WORLD):  # a box that was searched for images says more than none
@@ -233,7 +240,7 @@ def _limits(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if platforms:
             yield "platforms seen", listed(platforms)
         yield "elsewhere", "a run says which pixels are unlike its training data"
-    elif fields.get("training"):
+    elif learnt:
         yield "elsewhere", "its package keeps no record of the training data, so a run cannot warn of unlike images"
     else:
         yield "elsewhere", "it learnt nothing from data, so no image is unlike its training"

@@ -107,13 +107,14 @@ def new(recipe: CatalogRecipe, out: Annotated[Path, typer.Option("--out", help="
     recipe = with_files(recipe, out)
     scenes = scenes_of(recipe.scenes, recipe, recipe.datetime, skipped=recipe.skipped_shards)
     catalog = write_scenes(scenes, recipe, out, f"{counted(len(scenes), 'scene')} of files")
-    titles = ("item", "bands", "gsd", "CRS", "datetime", "which is")
-    table = Table(*(Column(title, overflow="fold") for title in titles))
+    titles = ("item", "bands", "gsd", "CRS", "datetime", "date from")
+    table = Table(*titles)
     for scene in scenes:
         names = [name for file in scene.bands for name in file if name]
         bands = " ".join(names) if len(names) <= SHOWN else counted(len(names), "band")
         codes = " ".join(dict.fromkeys(str(f.box.crs)[:40] for f in scene.files))
-        table.add_row(scene.name, bands, f"{scene.gsd:g}", codes, f"{scene.when:%Y-%m-%dT%H:%M:%SZ}", scene.dated_by)
+        when = f"{scene.when:%Y-%m-%dT%H:%M:%SZ}"
+        table.add_row(scene.name, bands, f"{scene.gsd:.3g} m", codes, when, scene.dated_by)
     out_console.print(table)
     place = out / catalog.name if catalog.is_file() else out
     out_console.print(f"Use it with --catalog {place}", highlight=False)

@@ -37,17 +37,18 @@ def compare(
     if as_json:
         print(json.dumps(found.as_json))
         return
-    apart = "" if found.median_m is None else f", {found.median_m:.1f} m apart in the middle"
+    apart = "" if found.median_m is None else f" (median distance {found.median_m:.1f} m)"
     lines = [
-        f"{counted(found.in_run, 'feature')} in the run, {found.in_file} in the file on its ground;"
-        f" {found.both} are both{apart}"
+        f"{counted(found.in_run, 'feature')} in the run, {found.in_file} in the file within the run's area;"
+        f" {counted(found.both, 'pair')} {'matches' if found.both == 1 else 'match'}{apart}"
     ]
     shares = [
         (k, v) for k, v in (("run", found.as_json["of_run"]), ("file", found.as_json["of_file"])) if v is not None
     ]
-    lines += [f"{percent(share)} of those of the {whose} are in the other, too" for whose, share in shares]
+    others = {"run": "file", "file": "run"}
+    lines += [f"{percent(v)} of the {k}'s features have a match in the {others[k]}" for k, v in shares]
     lines.append(
-        f"left out of the file: {found.off_the_ground} off that ground, {found.other_months} of other months,"
+        f"ignored in the file: {found.off_the_ground} outside the area, {found.other_months} of other months,"
         f" {found.without_geometry} without a geometry"
     )
     for line in lines:

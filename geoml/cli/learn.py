@@ -35,10 +35,13 @@ def learn(
     geoml learn labels.gpkg --field class -c earth-search -C sentinel-2-l1c \\
       -r area.geojson -t 2024-04 -t 2024-06 -t 2024-08 -t 2024-10 -o learnt
     """
+    from geoml.engine.run.estimate import COLUMN, sample_places
+    from geoml.io.tables import place_files
+
+    if places:
+        place_files.check_unanswered(out / "places.gpkg", COLUMN)
     learn_and_map(recipe, out, places)
     if places:
-        from geoml.engine.run.estimate import sample_places
-
         frame = sample_places(out, places, out / "places.gpkg", recipe.seed)
         out_console.print(
             f"{counted(len(frame), 'place')} in {out / 'places.gpkg'}; fill in the column reference, then"

@@ -180,11 +180,19 @@ def area_next(
     geoml area next learnt --places 20 -o next.gpkg
     """
     from geoml.engine.learn.next_places import next_places
+    from geoml.engine.packages import cards
+    from geoml.io.cards.map_card import MapCard
 
     frame = next_places(run, places, out, seed)
-    column = frame.columns[1]
-    then = "then give the geoml learn or geoml train that made the model again with"
-    told = f"{counted(len(frame), 'place')} in {out}; fill in the column {column}, {then} --add {out} and another --out"
+    card, told = (
+        cards.read(run, MapCard),
+        f"{counted(len(frame), 'place')} in {out}; fill in the column {frame.columns[1]}",
+    )
+    if card.takes_more_labels:
+        told += ", then give the geoml learn or geoml train that made the model again with"
+        told += f" --add {out} and another --out"
+    elif card.task != "change":
+        told += "; the file can then be labels of geoml learn or geoml train --labels for a model of your own"
     out_console.print(told, highlight=False)
     if len(frame) < places:
         print_warnings({"warnings": [f"{places:,} places were asked for; no more lie far enough from each other"]})

@@ -144,10 +144,12 @@ def _page(run: RunState) -> Table:
     table.add_row("blocks", _blocks(run))
     if run.holder:
         table.add_row("worked on by", "pid {pid} on {host}, last heard of {renewed}".format(**run.holder))
-    table.add_row("started", _moment(run.started))
-    table.add_row("updated", _moment(run.updated))
-    table.add_row("seconds", "  ".join(f"{k} {v:.1f}" for k, v in run.seconds.items()))
-    table.add_row("megabytes", "  ".join(f"{k} {v / 1e6:.1f}" for k, v in run.bytes.items()))
-    for key, why in run.failed.items():
+    rows = {
+        "started": _moment(run.started),
+        "updated": _moment(run.updated),
+        "seconds": "  ".join(f"{k} {v:.1f}" for k, v in run.seconds.items()),
+        "megabytes": "  ".join(f"{k} {v / 1e6:.1f}" for k, v in run.bytes.items()),
+    }
+    for key, why in ({k: v for k, v in rows.items() if v} | dict(run.failed)).items():
         table.add_row(key, why)
     return table

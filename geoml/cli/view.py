@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from geoml.cli.common import command, out_console
+from geoml.errors import GeomlError, InputError
+from geoml.texts import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -36,4 +38,22 @@ def view(
             # some browsers, such as those of a terminal, do not return before they have shown the page
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    serve(RunTiles.of(run_store(out)), port, ready)
+    try:
+        tiles = RunTiles.of(run_store(out))
+    except InputError as err:
+        raise _unfinished(out) or err from err
+    serve(tiles, port, ready)
+
+
+def _unfinished(out: str) -> InputError | None:
+    """The error for a run that has no map because it is not finished; None for any other place."""
+    from geoml.engine.run.state import state
+
+    try:
+        run = state(out)
+    except GeomlError:
+        return None
+    if run.status == "finished":
+        return None
+    then = "it is still running" if run.status == "running" else "repeat its command"
+    return InputError(f"out: {out} is not finished ({run.done} of {counted(run.planned, 'block')}); {then}")

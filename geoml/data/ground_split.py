@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoml.errors import InputError
 from geoml.grid.region import polygonal, polygons_of
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 Indexes = NDArray[np.int64]
 
@@ -84,13 +84,14 @@ def split_ground(
     pieces = cut(labels[labels["label"].isin(few)] if few else labels, sides[-1], gsd)
     counts = squares_of(pieces, len(classes))
     said = [
-        f"{classes[k]}: {int((labels['label'] == k).sum())} drawn, {_pixels(pieces, k, gsd)} pixels, {counts[k]}"
+        f"class {classes[k]}: {counted(int((labels['label'] == k).sum()), 'label')} drawn,"
+        f" {counted(_pixels(pieces, k, gsd), 'pixel')}, in {counted(counts[k], 'square')} of {sides[-1]:g} m"
         for k in few or range(len(classes))
     ]
     raise InputError(
-        f"labels: {len(few) or len(classes)} of {len(classes)} classes cannot be split: each needs {LEAST} squares of"
-        f" ground, to learn from, to choose by and to score on. It has of {sides[-1]:g} m: {listed(said, joined='; ')}."
-        " Draw more of them elsewhere, or leave them out with --few drop"
+        f"labels: {len(few) or len(classes)} of {counted(len(classes), 'class', 'classes')} cannot be split; expected"
+        f" each in {LEAST} squares of ground at least, to learn from, to choose by and to score on:"
+        f" {listed(said, joined='; ')}. Draw more of them elsewhere, or leave them out with --few drop"
     )
 
 

@@ -68,11 +68,12 @@ class OwnTraining:
         gsd = float(self.recipe["gsd"])
         for k, name in enumerate(names):
             mine = frame[frame["label"] == k]
-            parts = (
-                f"{round(float(mine[mine['split'] == s].area.sum()) / gsd**2)} to {why}"
-                for s, why in (("train", "learn from"), ("val", "choose by"), ("test", "score on"))
+            train, val, test = (
+                round(float(mine[mine["split"] == s].area.sum()) / gsd**2) for s in ("train", "val", "test")
             )
-            lines.append(f"{name}: pixels {', '.join(parts)}")
+            lines.append(
+                f"{name}: about {counted(train, 'pixel')} to learn from, {val:,} to choose by, {test:,} to score on"
+            )
         lines.append(f"held out by squares of ground of {self.split.side:g} m")
         return lines + [f"left out: {counted(n, 'label')}, {why}" for why, n in self.left_out.items()]
 
@@ -120,7 +121,13 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
         classes = tuple(classes[k] for k in kept)
         if len(classes) < 2:
             raise InputError(f"labels: {len(classes)} classes lie in enough places; expected two or more, draw more")
-    split = split_ground(frame, classes, gsd, asked.ground, asked.seed, anchor=anchor)
+    try:
+        split = split_ground(frame, classes, gsd, asked.ground, asked.seed, anchor=anchor)
+    except InputError as err:
+        known = label_file.read(asked.labels, asked.field, contradictions=True, least=1).classes
+        if new := [c for c in classes if c not in known and f"class {c}: " in str(err)]:
+            raise InputError(f"{err}. Only the files of --add have {listed(new)}; is it spelled right?") from err
+        raise
     out = out.absolute()
     folder = f"{LABELS}-{_contents(split, classes, scenes)[:8]}"
     recipe = {
@@ -129,6 +136,7 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
         f" {counted(len(labels.frame), 'label')}",
         "bands": [name for file in scenes[0].bands for name in file if name],
         "gsd": gsd,
+        "license": "other",
         "classes": _classes(classes, asked, labels),
         "source": {
             "kind": "stac",

@@ -112,6 +112,8 @@ class _View:
     histogram: tuple[float, ...]
     """Share of the pixels in each tenth of confidence."""
     gradient: str
+    labels_for: str
+    """What corrected places are for: ``add`` to the model's labels, a model of one's ``own``, or "" for neither."""
 
 
 class ClassReport:
@@ -183,6 +185,7 @@ class ClassReport:
             0.0 if self.change else 1 / max(len(self.card.classes), 1),
             tuple((census.tenths / max(sure, 1)).tolist()),
             images.gradient(),
+            "add" if self.card.takes_more_labels else "" if self.change else "own",
         )
 
     def _rows(self) -> tuple[ClassRow, ...]:

@@ -85,7 +85,7 @@ def test_an_image_service_becomes_a_catalog(
         words = ("catalogs", "new", f"{here.url}/Dates/ImageServer?token=S3CRET", "--bbox", *SCENE.bbox(inner=0.05))
         told = said(*words, "--bands", "red,nir", "--scale", "1e-4", "--out", tmp_path / "made")
     (june,) = (name for name in rows(told) if name.startswith("june_1_"))
-    assert rows(told)[june] == ["red nir", "10", SCENE.crs, "2024-06-01T12:00:00Z", "as told"]
+    assert rows(told)[june] == ["red nir", "10 m", SCENE.crs, "2024-06-01T12:00:00Z", "--datetime"]
     assert f"Use it with --catalog {tmp_path / 'made'}\n" in told
     assert kept(tmp_path) == []
     words = ("predict", "--model", threshold, "--catalog", tmp_path / "made", "--bbox", *SCENE.bbox(inner=0.06))

@@ -141,6 +141,9 @@ def test_changes_are_found_and_told(cva: str, tmp_path: Path, stac_schemas: Any)
         assert item.properties["geoml:sources"] == ["made/before", "made/after"]
         assert {link.title for link in item.get_links("derived_from")} >= {"before", "after"}
     page = (out / "report.html").read_text()
+    assert said["model"]["learnt"] is False
+    assert "not known whether the model fits" not in page, "it learnt nothing that images could be unlike"
+    assert "area next" not in page, "no labels could correct it"
     assert "Before" in page
     assert "score of change" in page
     assert "probability" not in page.replace("no probability", "")

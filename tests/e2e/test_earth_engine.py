@@ -28,7 +28,7 @@ def test_shards_give_the_map_of_the_whole(said: Callable[..., str], threshold: s
     export(tmp_path / "shards", DATA, 128, 256, nodata=0)
     shard(tmp_path / "s2_20240601.tif", DATA, 0, 0, nodata=0)
     told = said("catalogs", "new", tmp_path / "shards", "--scale", "1e-4", "--out", tmp_path / "a")
-    assert rows(told)["s2_20240601"] == ["red nir", "10", "EPSG:32621", "2024-06-01T12:00:00Z", "its name"]
+    assert rows(told)["s2_20240601"] == ["red nir", "10 m", "EPSG:32621", "2024-06-01T12:00:00Z", "file name"]
     said("catalogs", "new", tmp_path / "s2_20240601.tif", "--scale", "1e-4", "--out", tmp_path / "b")
     # pixels of the next zone lie between those of the file: kernels reach over the seams
     asked = {"model": threshold, "block_size": 256, "crs": "EPSG:32622"}

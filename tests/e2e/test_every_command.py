@@ -19,6 +19,7 @@ from affine import Affine
 
 from geoml import models, testing
 from geoml.cli.common import out_console
+from geoml.data import label_file
 from geoml.engine.importers import dynamic_world
 from geoml.engine.packages import cards, package
 from geoml.engine.train import quantize as quantizing
@@ -191,8 +192,7 @@ def test_models_show(said: Callable[..., str], tmp_path: Path) -> None:
     assert told["gsd"] == ["30 m"]
     assert told["bands"] == ["blue (reflectance), green (reflectance), red (reflectance)"]
     assert told["classes"] == [", ".join(c.name for c in card.classes)]
-    assert told["sha256"] == [card.sha256]
-    assert told["licence"] == [card.license]
+    assert (told["sha256"], told["licence"]) == ([card.sha256], [card.license])
     sections = ("What it is", "What it needs", "What it gives", "How well it did", "Where not to use it", "Licence")
     assert sorted(sections, key=page.index) == list(sections)
     assert f"mean IoU if all were {card.scores['baseline']['class']} {card.scores['baseline']['miou']:.3f}" in page
@@ -201,10 +201,14 @@ def test_models_show(said: Callable[..., str], tmp_path: Path) -> None:
         shown = said("models", "show", name)
         assert len(shown.splitlines()) < 75, f"{name}: a page, and not the whole card"
         assert all(title in shown for title in sections), name
-    assert "not scored" in said("models", "show", "cva")
     apart = tmp_path / "a folder"
     shutil.copytree(cards.find("demo-itaipu"), apart)
     assert f"geoml models show '{apart}' --json" in said("models", "show", apart)
+    for name in ("cva", "image-difference", "ndvi-difference", "ir-mad", "ndvi-crossing"):
+        shown = said("models", "show", name)
+        assert "How well it did: not scored on labels\n" in shown
+        assert rows(shown)["elsewhere"] == ["it learnt nothing from data, so no image is unlike its training"]
+        assert not cards.read(name, MapCard).learnt, "as a run is told"
     shown, world = said("models", "show", "dynamic-world"), cards.read("dynamic-world", MapCard)
     for row in world.scores["beside"]:
         assert f"│ {row['model']:.3f} " in shown
@@ -547,7 +551,7 @@ def test_train_and_evaluate_of_geolocation(
 
 
 @prints("area draw", "area estimate")
-def test_area(run: Path, said: Callable[..., str], tmp_path: Path) -> None:
+def test_area(run: Path, said: Callable[..., str], cli: Cli, tmp_path: Path) -> None:
     told = said("area", "draw", run, "--places", "100", "--out", tmp_path / "places.gpkg")
     places = geopandas.read_file(tmp_path / "places.gpkg")
     assert told.strip() == f"{len(places)} places in {tmp_path / 'places.gpkg'}; fill in the column reference"
@@ -555,6 +559,16 @@ def test_area(run: Path, said: Callable[..., str], tmp_path: Path) -> None:
     made = testing.read_map(run)[SCENE.crs]
     places["reference"] = made.at(at.x.to_numpy(), at.y.to_numpy()).tolist()
     places.to_file(tmp_path / "places.gpkg")
+    again = cli("area", "draw", run, "--out", tmp_path / "places.gpkg")
+    assert (again.exit_code, "of it filled in; expected a new file" in again.stderr) == (2, True)
+    told = said("area", "next", run, "--out", tmp_path / "next.gpkg")
+    assert told.endswith("the file can then be labels of geoml learn or geoml train --labels for a model of your own\n")
+    page = (run / "report.html").read_text()
+    assert "for a model of your own" in page
+    assert "--add" not in page + told, "no labels made the model"
+    unsure = geopandas.read_file(tmp_path / "next.gpkg")
+    unsure.assign(**{"class": unsure["mapped"]}).to_file(tmp_path / "next.gpkg")
+    assert label_file.read(tmp_path / "next.gpkg", "class").left_out == {}, "its columns are no contradiction"
     told = said("area", "estimate", run, tmp_path / "places.gpkg")
     assert f"overall accuracy 1.000 ± 0.000 from {len(places)} places" in told
     pixels = (made.data[0] == 1).sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,9 +15,17 @@ import typer
 
 from geoml import __version__
 from geoml.cli import app
-from geoml.cli.common import SHORT
+from geoml.cli.common import SHORT, out_console
 from tests.e2e.printed import Cli
 
+LISTS = [
+    *(("models", "list"), ("catalogs", "list"), ("recipes", "list")),
+    ("search", "demo", "-b", "-54.73", "-25.46", "-54.46", "-25.15", "-t", "2020"),
+    *(
+        ("models", "show", name)
+        for name in ("demo-itaipu", "kit-cars", "point-classes", "world-overhead", "dynamic-world")
+    ),
+]
 PROGRAM: Any = typer.main.get_command(app)
 
 
@@ -28,6 +37,17 @@ def walk(name: str = "", command: Any = PROGRAM) -> Iterator[tuple[str, Any]]:
 
 
 EVERY = dict(walk())
+
+
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_nothing_in_a_table_is_cut_in_80_columns(
+    words: tuple[str, ...], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_console, "_width", 80)
+    lines = cli(*words).stdout.splitlines()
+    cells = [cell.strip() for line in lines if line.startswith(("│", "┃")) for cell in re.split("[│┃]", line)]
+    assert len(cells) > 10
+    assert not [cell for cell in cells if cell.endswith("…")]
 
 
 @pytest.mark.parametrize("name", EVERY)

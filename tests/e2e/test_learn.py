@@ -129,6 +129,11 @@ def test_learn(by_bands: tuple[Path, str], ground: Path) -> None:
     assert f"{len(places)} places in {out / 'places.gpkg'}; fill in the column reference" in told
     assert set(places.columns) == {"id", "reference", "geometry"}
     assert len(places) == pytest.approx(30, abs=3)
+    before = (out / "places.gpkg").read_bytes()
+    places.assign(reference=CLASSES[0]).to_file(out / "places.gpkg")
+    again = CliRunner().invoke(app, words(ground, "points.gpkg", *BANDS, "--places", 30, "--out", out))
+    (out / "places.gpkg").write_bytes(before)
+    assert (again.exit_code, "of it filled in; expected a new file" in again.stderr, again.stdout) == (2, True, "")
 
 
 @prints("area next")
@@ -154,6 +159,9 @@ def test_area_next(by_bands: tuple[Path, str], said: Callable[..., str], tmp_pat
     many = CliRunner().invoke(app, ["area", "next", str(by_bands[0]), "--places", "9999", "--out", str(again)])
     assert len(gpd.read_file(again)) < 9999
     assert "Warning 9,999 places were asked for; no more lie far enough from each other" in many.stderr
+    places.assign(crop="corn").to_file(again)
+    result = CliRunner().invoke(app, ["area", "next", str(by_bands[0]), "--out", str(again)])
+    assert (result.exit_code, "of it filled in; expected a new file" in result.stderr) == (2, True)
     for wrong, field in (("3.txt", "out"), ("next.gpkg", "places")):
         asked = ("area", "next", by_bands[0], "--places", 0, "--out", tmp_path / wrong)
         result = CliRunner().invoke(app, [str(w) for w in asked])

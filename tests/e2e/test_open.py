@@ -379,8 +379,13 @@ def test_apply_knows_how_large_pixels_are_on_the_ground(
 
 
 def test_apply_refuses_what_does_not_fit(threshold: str, catalog: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"1 bands; .* takes 2 \(red nir\)$"):
+    with pytest.raises(InputError, match=r"1 band; .* takes 2 \(red nir\)$"):
         geoml.apply(threshold, image()[:1])
+    profile = {"count": 5, "height": 20, "width": 20, "dtype": "uint8", "crs": SCENE.crs, "transform": SCENE.transform}
+    with rasterio.open(tmp_path / "five.tif", "w", driver="GTiff", **profile) as file:
+        file.write(np.ones((5, 20, 20), np.uint8))
+    with pytest.raises(DataError, match=r"five.tif: 5 bands; .* takes 2 \(red nir\): name them with bands=$"):
+        geoml.apply(threshold, tmp_path / "five.tif")
     with pytest.raises(InputError, match=r"image: a ndarray; expected an xarray.DataArray"):
         geoml.apply(threshold, image().values)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="size"):

@@ -80,7 +80,7 @@ def test_catalogs_new(
         tif(tmp_path / "scenes" / f"field_{day}.tif", names=("Red", "NIR"))
     files = sorted((tmp_path / "scenes").glob("*.tif"))
     told = said("catalogs", "new", *files, "--scale", "1e-4", "--out", tmp_path / "made")
-    assert rows(told)["field_20240601"] == ["red nir", "10", CRS, "2024-06-01T12:00:00Z", "its name"]
+    assert rows(told)["field_20240601"] == ["red nir", "10 m", CRS, "2024-06-01T12:00:00Z", "file name"]
     assert f"Use it with --catalog {tmp_path / 'made' / 'catalog.yaml'}" in told
     for item in (tmp_path / "made" / "items").glob("*.json"):
         stac_schemas.validate(json.loads(item.read_text()))
@@ -143,7 +143,7 @@ def test_a_catalog_in_the_folder_of_its_files_moves_with_them(said: Callable[...
         (["a.tif", "gone.tif", "--bands", "red,nir"], "1 of 2 files cannot be used: .*gone.tif: is not a file"),
         (
             ["a.tif", "--bands", "red,nir"],
-            "datetime: 1 of 1 scenes have no date in tags or name: a; expected --datetime",
+            "datetime: no date in tags or name of 1 of 1 scene: a; expected --datetime",
         ),
         (["a.tif", "--bands", "red,nir", "--datetime", "June"], "datetime: 'June'; expected such as 2024-06-01"),
     ],
@@ -337,6 +337,7 @@ def test_from_labels_to_a_map_and_round_again(
     corrected = tmp_path / "map" / "next.gpkg"
     places = geopandas.read_file(corrected)
     assert f"{len(places)} places" in told
+    assert told.endswith("again with --add next.gpkg and another --out\n")
     assert list(places.columns) == ["id", "crop", "mapped", "sure", "geometry"]
     places["crop"] = "wheat"
     places.to_file(corrected)

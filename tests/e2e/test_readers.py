@@ -92,6 +92,14 @@ def test_a_format_that_is_asked_for_later_is_added(out: Path, catalog: Path, thr
     assert set(more["files"]) - set(first["files"]) == {"features.fgb"}
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("items/*.json")} == items, "no block is done again"
     assert "features-fgb" in json.loads((tmp_path / "collection.json").read_text())["assets"]
+    (tmp_path / "features.fgb").write_bytes(b"edited")
+    more = geoml.predict({**recipe, "features_format": "gpkg"}, tmp_path)
+    assert set(more["files"]) - set(first["files"]) == {"features.fgb", "features.gpkg"}
+    assert (tmp_path / "features.fgb").read_bytes() == b"edited", "what is there and true is not written again"
+    assert geoml.predict({**recipe, "features_format": "fgb"}, tmp_path) == more, "nothing is left to do"
+    next(tmp_path.glob("cogs/*/class.tif")).unlink()
+    again = geoml.predict(recipe, tmp_path)
+    assert {"features.fgb", "features.gpkg"} <= again["files"].keys()
     (tmp_path / "features.fgb").unlink()
     geoml.predict({**recipe, "features_format": ["parquet", "fgb"]}, tmp_path)
     assert (tmp_path / "features.fgb").is_file()

@@ -36,6 +36,12 @@ def test_runs_of_a_folder(run: Path, said: Callable[..., str], cli: Cli, tmp_pat
     done = json.loads(said("runs", run, "--json"))["done"]
     assert told[str(tmp_path / "a")][:2] == ["finished", f"{done} of {done} done, 0 failed, 0 left"]
     assert told[str(tmp_path / "deep" / "b")][0] == "stopped"
+    assert "seconds" in rows(said("runs", run))
+    assert not {"seconds", "megabytes"} & set(rows(said("runs", tmp_path / "deep" / "b"))), "nothing is known of them"
+    (tmp_path / "deep" / "b" / "map.html").unlink()
+    unfinished = cli("view", tmp_path / "deep" / "b", "--no-open")
+    assert unfinished.exit_code == 2
+    assert f"b is not finished ({done} of {done} block" in unfinished.stderr
     assert [one["status"] for one in json.loads(said("runs", tmp_path, "--json"))] == ["finished", "stopped"]
     watched = said("runs", tmp_path, "--watch").splitlines()
     assert watched == [f"{tmp_path / n}: {s}, {done} of {done} done, 0 failed, 0 left"

@@ -77,10 +77,11 @@ def test_a_run_beside_published_features(
     words = ("compare", run, file, "--class", name, "--field", "category", "--value", "wind_turbine", "--within", "0")
     told = said(*words)
     assert told.splitlines() == [
-        f"{len(polygons)} features in the run, 6 in the file on its ground; 5 are both, 0.0 m apart in the middle",
-        f"{100 * 5 / len(polygons):.1f} % of those of the run are in the other, too",
-        "83.3 % of those of the file are in the other, too",
-        "left out of the file: 1 off that ground, 2 of other months, 1 without a geometry",
+        f"{len(polygons)} features in the run, 6 in the file within the run's area;"
+        " 5 pairs match (median distance 0.0 m)",
+        f"{100 * 5 / len(polygons):.1f} % of the run's features have a match in the file",
+        "83.3 % of the file's features have a match in the run",
+        "ignored in the file: 1 outside the area, 2 of other months, 1 without a geometry",
     ]
     assert json.loads(said(*words, "--json"))["of_file"] == pytest.approx(5 / 6)
 

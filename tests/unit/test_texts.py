@@ -107,6 +107,26 @@ def test_nothing_that_is_printed_obeys_others() -> None:
         assert said.count("[/red][bold]") == 5, "markup of others is text"
 
 
+def test_tables_are_folded_and_never_cut() -> None:
+    name, words = "LC08_L1TP_224077_20200518_20200518_01_RT", ["flooded_vegetation_and_more", "2018-10-13T10:20:30Z"]
+
+    def shown(*cells: str, width: int = 80, begin: str = "│") -> list[list[str]]:
+        file = io.StringIO()
+        table = Table("name", *(f"precision{k}" for k in range(len(cells) - 1)))
+        table.add_row(*cells)
+        Terminal(file=file, width=width).print(table)
+        lines = file.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert "…" not in file.getvalue()
+        return [[c.strip() for c in line.split(begin)[1:-1]] for line in lines if line.startswith(begin)]
+
+    folded = shown(name, *words, *words)
+    assert folded[0][0] == name, "a name is typed and looked for"
+    assert ["".join(column) for column in zip(*folded, strict=True)] == [name, *words, *words]
+    assert "".join(row[0] for row in shown(name, *words, width=60)) == name, "too long for its line"
+    assert shown("car", *["0.123"] * 6, begin="┃")[0] == ["name", *(f"precision{k}" for k in range(6))]
+
+
 def test_a_long_sentence_is_one_line() -> None:
     """Blanks in an id could else choose where a line begins."""
     file = io.StringIO()

@@ -9,6 +9,7 @@ asked)``, where ``asked`` says what files leave out (`geoml.engine.packages.impo
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ def convert(kind_or_file: str, source: Path, out: Path, asked: ImportOptions) ->
     kind = kind_or_file
     if kind not in kinds():
         if not Path(kind).exists():
+            if Path(kind).suffix or "/" in kind or os.sep in kind:
+                raise InputError(f"import: {kind} does not exist; expected a file, a folder or a kind of import")
             raise unknown("import", kind, kinds())
         if source != Path():
             raise InputError(

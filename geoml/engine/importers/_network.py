@@ -17,6 +17,8 @@ from geoml.engine.packages.import_options import ImportOptions
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.class_colours import class_colours
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard, usual_overlap
+from geoml.io.unit_names import SPELLINGS
+from geoml.texts import counted
 
 TOLERANCE = 1e-4
 """Largest absolute difference of raw output from the original's on a chip."""
@@ -60,7 +62,9 @@ def card_of(asked: ImportOptions, told: Told, out: str | Path) -> MapCard:
     wrong = [
         *_count("--bands", names, told.channels),
         *_count("--classes", classes, told.outputs, two=told.outputs == 1),
-        *([f"--bands has {n} twice" for n in sorted({n for n in names if names.count(n) > 1})]),
+        *([f"--bands has {n} twice" for n in repeated(names)]),
+        *([f"--classes has {n} twice" for n in repeated([c.partition("=")[0] for c in classes])]),
+        *([] if asked.unit in (None, *SPELLINGS) else [f"--unit {asked.unit}; expected one of {', '.join(SPELLINGS)}"]),
         *([f"--mean {len(mean)}; expected 1 or {len(names)}"] if mean and len(mean) not in (1, len(names)) else []),
         *([f"--std {len(std)}; expected 1 or {len(names)}"] if std and len(std) not in (1, len(names)) else []),
         *(["--std: expected numbers above zero"] if any(s <= 0 for s in std) else []),
@@ -204,7 +208,13 @@ def _program(network: nn.Module, card: MapCard, *, fixed: bool) -> torch.export.
 def _count(option: str, names: Sequence[str], wanted: int | None, *, two: bool = False) -> list[str]:
     if wanted is None or len(names) == (2 if two else wanted):
         return []
-    return [f"{option} has {len(names)} names; the network has {wanted}{', so two are wanted' if two else ''}"]
+    also = ", so two are wanted" if two else ""
+    return [f"{option} has {counted(len(names), 'name')}; the network has {wanted}{also}"]
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Names that are there more than once."""
+    return sorted({n for n in names if names.count(n) > 1})
 
 
 def _size(asked: ImportOptions, told: Told) -> list[str]:

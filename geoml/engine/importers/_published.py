@@ -17,6 +17,13 @@ from geoml.errors import DataError, InputError, ModelError
 from geoml.texts import listed
 
 
+def inside(folder: Path, name: str) -> Path:
+    """A file of the folder that is the source of an import. Raises InputError if it is not there."""
+    if not (folder / name).is_file():
+        raise InputError(f"source: {'' if folder == Path() else f'{folder}; '}expected the folder with {name}")
+    return folder / name
+
+
 def arrays(path: Path, what: str) -> dict[str, NDArray[Any]]:
     """The arrays of an ``.npz``. Raises InputError if it cannot be read, DataError if damaged or pickled."""
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geoml import models
-from geoml.engine.importers._published import arrays, difference, reference
+from geoml.engine.importers._published import arrays, difference, inside, reference
 from geoml.engine.packages import package
 from geoml.errors import InputError, ModelError
 from geoml.io.cards.map_card import Band, ClassInfo, MapCard
@@ -60,7 +60,7 @@ def convert(source: str | Path, out: str | Path) -> MapCard:
     Raises InputError for a missing file, ModelError if variables do not fit or the output is not the reference.
     """
     folder = Path(source)
-    variables = arrays(folder / "dw_forward_vars.npz", WHAT)
+    variables = arrays(inside(folder, "dw_forward_vars.npz"), WHAT)
     pairs = _normalisation(folder / "normalisation.json")
     config = {
         "bands": len(BANDS),

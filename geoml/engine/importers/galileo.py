@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from geoml import models
 from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.importers import _sentinel2
-from geoml.engine.importers._published import difference, reference, take, tensors
+from geoml.engine.importers._published import difference, inside, reference, take, tensors
 from geoml.engine.packages import encoder, weights
 from geoml.errors import InputError, ModelError
 from geoml.models.galileo import GalileoEncoder
@@ -40,7 +40,7 @@ def convert(source: str | Path, out: str | Path) -> EncoderCard:
     Raises InputError for a missing file, ModelError if weights do not fit or the output is not that of the reference.
     """
     folder = Path(source)
-    path = folder / "encoder.safetensors"
+    path = inside(folder, "encoder.safetensors")
     published = tensors(path, WHAT)
     shift, scale = _scaling(folder / "normalization.json")
     sizes = _sizes(folder / "config.json")

@@ -15,7 +15,7 @@ from torch import Tensor
 from geoml import models
 from geoml.engine.cards.encoder import EncoderCard
 from geoml.engine.importers import _sentinel2
-from geoml.engine.importers._published import difference, reference, take, tensors
+from geoml.engine.importers._published import difference, inside, reference, take, tensors
 from geoml.engine.packages import encoder, weights
 from geoml.errors import ModelError
 from geoml.models.presto import PrestoEncoder
@@ -35,7 +35,7 @@ def convert(source: str | Path, out: str | Path) -> EncoderCard:
     Raises InputError for a missing file, ModelError if weights do not fit or the output is not that of the reference.
     """
     folder = Path(source)
-    path = folder / "presto.safetensors"
+    path = inside(folder, "presto.safetensors")
     published = tensors(path, WHAT)
     config = _sentinel2.config()
     module = models.encoder("presto", {**config, "bands": len(_sentinel2.BANDS)})

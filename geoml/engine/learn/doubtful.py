@@ -7,6 +7,7 @@ what the overviews hold. What the model was never taught is left out: it may be 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import geopandas
@@ -41,11 +42,12 @@ Floats = NDArray[np.float64]
 
 
 def doubtful_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopandas.GeoDataFrame:
-    """Choose up to ``places`` patches of a map where it is least sure, apart on the ground; write their middle pixels.
+    """Choose up to ``places`` patches of a map where it is least sure, apart on the ground; write a pixel of each.
 
     ``.gpkg`` or ``.geojson``: points in EPSG:4326 with an empty column that is called as that of the labels, else
     ``class``, and beside it ``mapped``, what the map says, and ``sure`` from 0 to 1; see `own_columns`. Raises
-    InputError for a run without classes and for a seed, for nothing is drawn; NothingFound if nothing can be chosen.
+    InputError for a run without classes, for a seed, for nothing is drawn, and for an ``out`` whose places are filled
+    in; NothingFound if nothing can be chosen.
     """
     if seed:
         raise InputError(
@@ -54,6 +56,8 @@ def doubtful_places(run: str | Path, places: int, out: Path, seed: int = 0) -> g
     card = cards.read(run, MapCard)
     if not card.classes:
         raise InputError(f"run: {run} is a map of the task {card.task}; expected one of classes")
+    field = field_of(card)
+    place_files.check_unanswered(out, field)
     found = np.zeros((4, 0))
     for path in open_map(run).paths:
         found = _least(np.concatenate([found, *_patches(path)], axis=1))
@@ -62,7 +66,6 @@ def doubtful_places(run: str | Path, places: int, out: Path, seed: int = 0) -> g
     sure, lon, lat, value = found
     rows = spaced(sure, lon, lat, places)
     names = {c.value: c.name for c in card.classes}
-    field = field_of(card)
     number, mapped, level = own_columns(field, "id", "mapped", "sure")
     frame = geopandas.GeoDataFrame(
         {
@@ -130,25 +133,45 @@ def _patches(path: Path) -> Iterator[Floats]:
     try:
         with local_files(), rasterio.open(path, driver="GTiff") as classes:
             shape = (max(1, classes.height // PATCH), max(1, classes.width // PATCH))
-            value = classes.read(1, out_shape=shape, resampling=Resampling.mode)
-            good = value != classes.nodata
-            level, known = _mean(path.parent / f"{layer}.tif", shape)
-            good &= known
+            value = classes.read(1)
+            valid = value != classes.nodata
+            level, good = _mean(path.parent / f"{layer}.tif", shape)
             if (path.parent / "domain.tif").is_file():
                 like, said = _mean(path.parent / "domain.tif", shape)
                 good &= ~said | (like >= INSIDE)
-            to_crs, side = classes.transform, np.array([classes.width / shape[1], classes.height / shape[0]])
-            crs = classes.crs.to_wkt()
+            to_crs, crs = classes.transform, classes.crs.to_wkt()
     except rasterio.errors.RasterioError as err:
         raise DataError(f"{path}: not readable ({err})") from err
     least = CERTAINTY[layer]
     sure = np.abs(level - least) / (1 - least)
     rows, columns = np.nonzero(good)
-    middle = np.floor((np.stack([columns, rows], 1) + 0.5) * side) + 0.5  # of one pixel, and not a corner of four
-    x, y = to_crs * middle.T
-    lon, lat = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
+    to_lonlat = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    pixels, found = _near_middles(valid, np.stack([rows, columns]), shape)
+    (y, x), rows, columns = pixels[:, found], rows[found], columns[found]
+    lon, lat = to_lonlat.transform(*(to_crs * np.stack([x + 0.5, y + 0.5])))
     if len(rows):
-        yield _least(np.stack([sure[rows, columns], lon, lat, value[rows, columns].astype(np.float64)]))
+        yield _least(np.stack([sure[rows, columns], lon, lat, value[y, x].astype(np.float64)]))
+
+
+def _near_middles(
+    valid: NDArray[np.bool_], patches: NDArray[np.int64], shape: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(2, n) row and column of the valid pixel nearest to the middle of each of (2, n) patches, and whether it has one.
+
+    ``shape`` is the number of patches down and across.
+    """
+    side = np.array(valid.shape)[:, None] / np.array(shape)[:, None]
+    start, stop = (np.floor(n * side).astype(np.int64) for n in (patches, patches + 1))
+    pixels = np.floor((patches + 0.5) * side).astype(np.int64)
+    middle, found = pixels.copy(), valid[tuple(pixels)]
+    reach = int(np.ceil(side.max() / 2))
+    for step in sorted(product(range(-reach, reach + 1), repeat=2), key=lambda s: s[0] ** 2 + s[1] ** 2):
+        at = middle + np.array(step)[:, None]
+        new = ~found & ((at >= start) & (at < stop)).all(0)
+        new[new] = valid[tuple(at[:, new])]
+        pixels[:, new] = at[:, new]
+        found |= new
+    return pixels, found
 
 
 def _least(patches: Floats) -> Floats:

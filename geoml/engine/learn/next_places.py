@@ -91,7 +91,8 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     with an empty column that is called as that of the labels, and beside it ``set_size`` and ``dissimilarity``. What
     the model was never taught is left out: it may be no class at all. Relative paths of the run are found again: see
     `geoml.engine.run.planned.found_again`.
-    Raises InputError for a run of another kind of model, NothingFound if nothing can be chosen.
+    Raises InputError for a run of another kind of model and an ``out`` in which places are filled in, NothingFound if
+    nothing can be chosen.
     """
     out = Path(out)
     place_files.check(out)
@@ -100,6 +101,9 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     plan = read_plan(run)
     if plan.card.task != "landcover":
         return doubtful_places(run, places, out, seed)
+    recipe = plan.card.training.get("recipe") or {}
+    field = str(recipe.get("field", "class"))
+    place_files.check_unanswered(out, field)
     store = run_store(run)
     plan = found_again(plan, store.local)
     loaded = load_planned(plan.model_path, plan.card)
@@ -114,12 +118,11 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     inside = np.flatnonzero(index <= 1)
     if not len(inside):
         raise NothingFound(f"places: all {len(index)} pixels of the sample are unlike what the model was taught")
-    limit, recipe = plan.card.made.get("limit"), plan.card.training.get("recipe") or {}
+    limit = plan.card.made.get("limit")
     size = np.ones(len(index)) if limit is None else np.maximum((probability >= limit).sum(1), 1).astype(np.float64)
     unsure = np.exp(-(probability * np.log(probability)).sum(1)) - 1 + CERTAIN
     lonlat = found.lonlat[inside].astype(np.float64)
     rows = inside[spread(x[inside], unsure[inside], lonlat, places, _apart(lonlat, places, recipe), seed)]
-    field = str(recipe.get("field", "class"))
     number, sizes, unlike = own_columns(field, "id", "set_size", "dissimilarity")
     frame = geopandas.GeoDataFrame(
         {

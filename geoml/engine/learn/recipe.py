@@ -29,7 +29,7 @@ class LearnRecipe(Frozen):
 
     name: str = Field(default="landcover", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the package")
     description: str = Field(default="", description="stored in the card")
-    license: str = Field(default="Apache-2.0", description="stored in the card")
+    license: str = Field(default="other", description="stored in the card")
     task: Literal["landcover"] = Field(default="landcover", description="stored in the card")
     labels: Place = Field(
         description="points or polygons in any CRS: GeoPackage, GeoJSON, GeoParquet or Shapefile; or the URL of an"

@@ -144,6 +144,7 @@ def save_program(content: bytes, card: MapCard, directory: str | Path, prove: Pr
     scores = {**card.scores, **(prove(module) if prove else {})}
     field = _receptive_field(module, card)
     parameters = sum(p.numel() for p in module.parameters())
+    parameters = parameters or sum(b.numel() for b in module.buffers() if b.is_floating_point())  # as of ONNX
     measured = {"stride": field.stride, "radius": field.radius, "short_radius": None, "parameters": parameters}
     return write(card.model_copy(update={**measured, "scores": scores}), content, directory)
 

@@ -42,7 +42,7 @@ class ImportOptions(Frozen):
     chip_size: int | None = Field(default=None, ge=8, le=4096, description="side of a chip in pixels; by default 256")
     name: str = Field(default="", description="name of the model; by default that of the new folder")
     license: Annotated[str, Spelled(values="SPDX")] = Field(
-        default="", description="licence of the weights, such as Apache-2.0"
+        default="", description="licence of the weights, best by its SPDX name such as Apache-2.0; any text is taken"
     )
     architecture: str = Field(default="", description="for a bare state dict: unet, deeplabv3+, …, or a model of timm")
     encoder: str = Field(default="", description="for a bare state dict of torchgeo: resnet18, …")

@@ -167,7 +167,7 @@ def _write(
     before: RunJson | None,
 ) -> RunJson:
     from geoml.engine.run.readers.desktop import LAYERS, map_layers, write_desktop
-    from geoml.engine.run.readers.feature_files import feature_names, write_features
+    from geoml.engine.run.readers.feature_files import feature_names, kinds_in, write_features
     from geoml.io.desktop.render import renders
     from geoml.io.report.page import map_report  # and pyarrow, which a run that is finished does without
     from geoml.io.webmap.page import MAP
@@ -180,12 +180,17 @@ def _write(
     if plan.card.domain is not None:
         files["cogs"] += ", similarity to the training data"
     assets = {"sources": _file(out / "sources.parquet", FILES["sources.parquet"], ("metadata",))}
+    earlier = kinds_in(output.tables, before["files"] if before else ())
+    was = {name: sha256(out / name) for name in output.tables if earlier and (out / name).is_file()}
     if output.tables:
         store.pull(*(PART.format(key) for key in done))
         ends = [pystac.Item.from_dict(item, preserve_dict=False) for item in blocks.ends or ()]
         output.collect(FinishedRun(out, plan, done, ends, sources, partial(_parts, out, plan, done), store.pull))
         assets |= {Path(name).stem: _file(out / name, title, ("data",)) for name, title in output.tables.items()}
-    features = write_features(out, output.tables, plan.recipe.features_format)
+    kinds = tuple(dict.fromkeys([*plan.recipe.features_format, *earlier]))
+    same = {name: about for name, about in output.tables.items() if was.get(name) == sha256(out / name)}
+    kept = set(feature_names(same)).intersection(before["files"] if before else ())
+    features = write_features(out, output.tables, kinds, kept)
     files |= {info.path.name: info.title for info in features.assets.values()}
     layers = list(map_layers(plan, blocks))
     files |= write_desktop(store, plan, blocks, layers, features.shown)
@@ -205,6 +210,7 @@ def _write(
     write_collection(made, out / "collection.json")
     run = _summary(plan, blocks, sources, failed, tallies, before)
     run |= {"title": about, "datetime": [t.isoformat() for t in times], "files": files}
+    run["recipe"] |= {"features_format": list(kinds)} if earlier else {}
     run["seconds"].pop("map", None)  # of a map that is made no more, or again below
     if plan.recipe.map:
         start += _write_map(store, plan, run, before)

@@ -37,10 +37,12 @@ def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geo
 
     ``.gpkg`` or ``.geojson``; rows in random order with ``id``, an empty ``reference`` and a point in EPSG:4326; what
     the map says is left out on purpose. Each class of the map gets at least 50 places (all its pixels, if it has
-    fewer), or an equal share where ``places`` is too small for that; the rest go by area. Raises InputError.
+    fewer), or an equal share where ``places`` is too small for that; the rest go by area. Raises InputError,
+    also for an ``out`` in which places are filled in.
     """
     out = Path(out)
     place_files.check(out)
+    place_files.check_unanswered(out, COLUMN)
     card, class_map = cards.read(run, MapCard), open_map(run)
     pixels, areas = class_map.count()
     values = [c.value for c in card.classes if pixels[:, c.value].any()]

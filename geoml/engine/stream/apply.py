@@ -91,7 +91,10 @@ def apply(model: str | Path, image: xr.DataArray | str | PathLike[str], **option
 def _frame(image: xr.DataArray | str | PathLike[str], card: MapCard, recipe: ImageRecipe) -> Frame:
     """The model's bands of a file or an array, with what it says of itself."""
     if not isinstance(image, xr.DataArray):
-        return read(Path(image), 0, 0.0, card, recipe)
+        try:
+            return read(Path(image), 0, 0.0, card, recipe)
+        except DataError as err:
+            raise DataError(_in_python(err)) from err
     dims = image.odc.spatial_dims or tuple(map(str, image.dims[-2:]))
     others = [str(d) for d in image.dims if d not in dims]
     if len(others) > 1 or image.ndim < 2:

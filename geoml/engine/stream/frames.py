@@ -23,6 +23,7 @@ from geoml.engine.stream.recipe import ImageRecipe
 from geoml.errors import DataError, GeomlError, InputError
 from geoml.grid.plane import Window
 from geoml.io.cards.map_card import Band
+from geoml.texts import counted
 
 SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp"})
 """Of the files of a folder that are frames."""
@@ -111,7 +112,9 @@ def chosen(card: TakesBands, recipe: ImageRecipe, count: int, said: Sequence[str
         names = wanted
     else:
         advice = ": name them with --bands" if count > len(wanted) else ""  # names make no bands of none
-        raise DataError(f"{name}: {count} bands; {card.name} takes {len(wanted)} ({' '.join(wanted)}){advice}")
+        raise DataError(
+            f"{name}: {counted(count, 'band')}; {card.name} takes {len(wanted)} ({' '.join(wanted)}){advice}"
+        )
     return [names.index(b) for b in wanted]
 
 

@@ -57,6 +57,11 @@ class ModelCard(Frozen, ABC):
         except RecursionError as err:
             raise ValueError("nested too deeply") from err
 
+    @property
+    def learnt(self) -> bool:
+        """False of what has no parameters of its own, for which no data are unlike any other."""
+        return bool(self.parameters or self.training)
+
     @abstractmethod
     def row(self) -> tuple[str, str, str, str]:
         """Task, bands, gsd and classes as text, for a table of packages."""

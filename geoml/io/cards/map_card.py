@@ -6,6 +6,7 @@ there, so items of others load too; the rest travels as ``geoml:…`` properties
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
@@ -42,8 +43,13 @@ TEMPERATURE = "temperature"
 """In ``made``: what divides the logits of classes."""
 GIVEN = "given"
 """The architecture that passes on what its input worked out, as ``made`` says."""
-UNLEARNT = (GIVEN, "persistence", "advection")
-"""Architectures that learn nothing."""
+UNLEARNT = (
+    *(GIVEN, "persistence", "advection"),
+    *("cva", "image_difference", "index_crossing", "index_difference", "ir_mad"),
+)
+"""Architectures that learn nothing from labels or other images: what they estimate is of the images of the run."""
+OWN_LABELS = re.compile(r"[/\\]labels-[0-9a-f]{8}[/\\]train\.gpkg$")
+"""Labels as geoml train with images writes them: see `geoml.data.own_labels`."""
 WHOLE = 256
 """Core of chips that are never trimmed, so that a small block does not cost a large chip."""
 SIDES = ("before", "after")
@@ -164,6 +170,14 @@ class MapCard(ModelCard):
     def learnt(self) -> bool:
         """False of what has no parameters of its own, for which no data are unlike any other."""
         return self.architecture not in UNLEARNT
+
+    @property
+    def takes_more_labels(self) -> bool:
+        """Whether what made it takes further labels with ``--add``: geoml learn, and geoml train with images."""
+        source = (self.training.get("recipe") or {}).get("source")
+        labels = source.get("labels") if isinstance(source, dict) else None
+        files = [row.get("file") for row in labels or () if isinstance(row, dict)]
+        return self.task == "landcover" or any(OWN_LABELS.search(str(file)) for file in files)
 
     @property
     def signature(self) -> Signature:

@@ -20,7 +20,7 @@ from geoml.io.cog.shards import joined
 from geoml.io.stac.times import instant
 from geoml.io.stores.remote import is_url
 from geoml.redacted import redact
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 _DAY = re.compile(
     r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:[T_-]?([01]\d|2[0-3])"
@@ -95,7 +95,9 @@ def scenes_of(
         )
     groups = [files] if alone and count > 1 else [[f] for f in files]
     if len(times) not in (0, 1, len(groups)):
-        raise InputError(f"datetime: {len(times)} for {len(groups)} scenes; expected one for all or one for each")
+        raise InputError(
+            f"datetime: {len(times)} for {counted(len(groups), 'scene')}; expected one for all or one for each"
+        )
     bands = [_bands(group, told) for group in groups]
     if wrong := next((b for b in bands if _flat(b) != _flat(bands[0])), None):
         raise InputError(
@@ -109,8 +111,8 @@ def scenes_of(
     ]
     if not undated and (lost := [n for n, (when, _) in zip(names, dated, strict=True) if when is None]):
         raise InputError(
-            f"datetime: {len(lost)} of {len(names)} scenes have no date in tags or name: {listed(lost)}; expected"
-            " --datetime, such as 2024-06-01"
+            f"datetime: no date in tags or name of {len(lost)} of {counted(len(names), 'scene')}: {listed(lost)};"
+            " expected --datetime, such as 2024-06-01"
         )
     return [
         FileScene(name, tuple(group), b, *(_changed(group) if when is None else (when, by)), guessed=when is None)
@@ -204,7 +206,7 @@ def _dated(group: Sequence[RasterFile], told: str | None, field: str) -> tuple[d
     Raises InputError for files of one scene that say days apart.
     """
     if told is not None:
-        return told_time(told), "as told"
+        return told_time(told), "--datetime"
     found = [said for f in group if (said := _said(f)) is not None]
     found = found or [said for f in group if (said := _tagged(f, ("tifftag_datetime",))) is not None]
     if not found:
@@ -223,13 +225,11 @@ def _said(file: RasterFile) -> tuple[dt.datetime, str] | None:
     name = Path(file.href).name
     named = _LANDSAT.search(name) or _DAY.search(name)
     when = _read(named) if named else None
-    return _tagged(file, _ACQUIRED) or (None if when is None else (when, "its name"))
+    return _tagged(file, _ACQUIRED) or (None if when is None else (when, "file name"))
 
 
 def _tagged(file: RasterFile, tags: Sequence[str]) -> tuple[dt.datetime, str] | None:
-    times = (
-        ((_since_1970 if k == _MILLISECONDS else _read)(file.tags[k]), f"its tag {k}") for k in tags if k in file.tags
-    )
+    times = (((_since_1970 if k == _MILLISECONDS else _read)(file.tags[k]), f"tag {k}") for k in tags if k in file.tags)
     return next(((when, by) for when, by in times if when is not None), None)
 
 

@@ -42,7 +42,9 @@ class LeftOut:
     def none_left(self, where: str) -> GeomlError:
         """The error for when every item was left out, of the class of the first reason."""
         kind = type(self.first) if self.first else DataError
-        message = f"{where}: none of the {len(self.items)} items found can be used; {summary(self.items)}"
+        one = len(self.items) == 1
+        none = "the only item found cannot be used" if one else f"none of the {len(self.items)} items found can be used"
+        message = f"{where}: {none}; {summary(self.items)}"
         return with_left_out(kind(message), self)
 
 

@@ -36,7 +36,7 @@ from geoml.io.stac.query import (
 )
 from geoml.io.stac.walk import make_absolute, walk
 from geoml.recipe import Query
-from geoml.texts import listed
+from geoml.texts import counted, listed
 
 if TYPE_CHECKING:
     from geoml.io.stac.table import read_items, write_items
@@ -284,7 +284,7 @@ def _nothing_in_local(checked: CheckedQuery, values: Sequence[Document]) -> Exce
     bounds = shapely.total_bounds(shapely.box(*np.transpose(boxes)))
     first, last = min(s[0] for s in spans), max(s[1] for s in spans)
     return NothingFound(
-        f"no items: {checked.words}; catalog {checked.catalog.name} holds {len(boxes)} items in bbox "
+        f"no items: {checked.words}; catalog {checked.catalog.name} holds {counted(len(boxes), 'item')} in bbox "
         f"{' '.join(f'{v:.6g}' for v in bounds)}, datetime {first:%Y-%m-%dT%H:%M:%SZ}/{last:%Y-%m-%dT%H:%M:%SZ}"
         f"{_swapped(checked, boxes)}"
     )

@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 
 import geopandas
+from pyogrio.errors import DataSourceError
 
 from geoml.errors import InputError
 from geoml.io.stores.store import atomic
+from geoml.texts import counted
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
@@ -18,6 +20,19 @@ def check(out: Path) -> None:
     """Raise InputError for a file of another kind."""
     if out.suffix.lower() not in DRIVERS:
         raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
+
+
+def check_unanswered(out: Path, column: str) -> None:
+    """Raise InputError if ``out`` exists, unless it is a file of places whose ``column`` nobody has filled in yet."""
+    if not out.exists():
+        return
+    try:
+        answers = geopandas.read_file(out, ignore_geometry=True)[column]
+    except (DataSourceError, KeyError) as err:
+        raise InputError(f"out: {out} exists and has no column {column!r}; expected a new file") from err
+    if filled := int(answers.notna().sum() - (answers == "").sum()):
+        filled_in = f"{counted(filled, 'place')} of it filled in"
+        raise InputError(f"out: {out} exists, with {filled_in}; expected a new file")
 
 
 def write(frame: geopandas.GeoDataFrame, out: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from geoml import testing
+from geoml.cli.card_page import print_card
 from geoml.cli.common import print_scores
 
 
@@ -30,6 +32,19 @@ def test_a_class_that_never_occurs_and_a_name_like_markup(capsys: pytest.Capture
     said = capsys.readouterr().out
     assert cells(said) == [["[/red]", *[""] * 6], ["b", *["0.500"] * 4, "", ""]]
     assert "mean IoU none  mean F1 0.500  overall accuracy 1.000  ECE 0.250" in said
+
+
+def test_scores_without_a_table_are_written_as_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    many = {f"part_{k}": {"deep": {"f1": 0.5, "ndwi": 0.25}} for k in range(9)}
+    scores = {"miou": 0.75, "iou_of_water": 0.5, "ece": 0.125, "kinds": {"ndwi": {"iou": 0.5}}, "many": many}
+    card = testing.card("made", ("red",), ("a", "b")).model_copy(
+        update={"task": "other", "scores": scores, "radius": 1}
+    )
+    print_card(card)
+    said = capsys.readouterr().out
+    assert " mean IoU 0.75, IoU of water 0.5, ECE 0.125\n" in said
+    assert " and 19 more numbers with --json\n" in said
+    assert "1 pixel: a result depends on" in said
 
 
 def test_objects_by_size_without_square_metres(capsys: pytest.CaptureFixture[str]) -> None:

@@ -303,7 +303,9 @@ def test_everything_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"bands": ["red"]}, "--bands has 1 names; the network has 2"),
+        ({"bands": ["red"]}, "--bands has 1 name; the network has 2"),
+        ({"classes": ["a,a=#112233"]}, "--classes has a twice"),
+        ({"unit": "bananas"}, "--unit bananas; expected one of reflectance, linear power, amplitude, dB, K"),
         ({"bands": ["red,red"]}, "--bands has red twice"),
         ({"mean": [0.1, 0.2, 0.3]}, "--mean 3; expected 1 or 2"),
         ({"std": [0.0]}, "--std: expected numbers above zero"),

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from geoml.engine import importers
-from geoml.engine.packages import exported, package
+from geoml.engine.packages import cards, exported, package
 from geoml.engine.packages.import_options import ImportOptions
 from geoml.engine.packages.measure import ReceptiveField
 from geoml.errors import InputError, ModelError
@@ -77,6 +77,7 @@ def runtime(path: Path, x: torch.Tensor) -> torch.Tensor:
 def test_of_a_sigmoid_a_pixel_is_the_second_class_where_its_chance_is_above_half(tmp_path: Path, name: str) -> None:
     path = file(tmp_path / "net.onnx", *ENDS[name])
     brought(path, tmp_path / "out", "land,water")
+    assert cards.read_any(tmp_path / "out").parameters == 2 * 3 * 3 + 1, "which are buffers of the program"
     x = torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(5))
     truth = (runtime(path, x)[:, 0] > 0.5).long()
     assert 0.2 < truth.double().mean() < 0.8

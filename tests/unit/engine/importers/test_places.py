@@ -19,6 +19,24 @@ def test_a_source_beside_a_file_is_refused(tmp_path: Path) -> None:
         importers.convert(str(tmp_path / "net.onnx"), tmp_path / "other", tmp_path / "out", ImportOptions())
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("nothere.pt2", "import: nothere.pt2 does not exist; expected a file, a folder or a kind of import"),
+        ("no/folder", "import: no/folder does not exist"),
+        ("prest", "did you mean 'presto'"),
+        ("dynamic-world", "source: expected the folder with dw_forward_vars.npz"),
+        ("presto", "source: expected the folder with presto.safetensors"),
+        ("galileo", "source: expected the folder with encoder.safetensors"),
+    ],
+)
+def test_what_is_not_there_is_named(kind: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        importers.convert(kind, Path(), tmp_path / "out", ImportOptions())
+    assert says in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_into_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mynet").mkdir()
     (tmp_path / "mynet" / "config.json").write_text('{"_model_class": "Unet"}')

@@ -80,6 +80,39 @@ def test_the_least_sure_places_that_are_known(run: Path, tmp_path: Path) -> None
         doubtful_places(run, 2, tmp_path / "none.gpkg")
 
 
+def test_each_place_lies_on_a_pixel_of_the_class_that_it_says(run: Path, tmp_path: Path) -> None:
+    """The middle of one unsure patch has another class than the rest of it, that of the other is outside of the map."""
+    block = run / "cogs" / "block"
+    with rasterio.open(block / "class.tif") as file:
+        classes = file.read(1)
+    classes[20, 20], classes[64:72, 99:104], classes[68:72, 96:99] = 2, 255, 255
+    layer(block / "class.tif", classes)
+    frame = doubtful_places(run, 12, tmp_path / "next.gpkg")
+    assert frame["mapped"].tolist()[:2] == ["wood", "wood"]
+    at = frame.to_crs("EPSG:32633").geometry
+    with rasterio.open(block / "class.tif") as file:
+        under = [int(v[0]) for v in file.sample(zip(at.x, at.y, strict=True))]
+    assert [{1: "field", 2: "wood"}.get(v) for v in under] == frame["mapped"].tolist()
+    assert (round(at.x[0]), round(at.y[0])) == (500_985, 4_999_325), "the nearest pixel of the map"
+
+
+def test_places_that_were_filled_in_are_never_overwritten(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "next.gpkg"
+    frame = doubtful_places(run, 2, out)
+    doubtful_places(run, 2, out)
+    frame["crop"] = ["", "field"]
+    frame.to_file(out)
+    with pytest.raises(InputError, match=r"out: .*next.gpkg exists, with 1 place of it filled in; expected a new file"):
+        doubtful_places(run, 2, out)
+    assert geopandas.read_file(out)["crop"].tolist()[1] == "field"
+    frame.drop(columns="crop").to_file(out)
+    with pytest.raises(InputError, match=r"next.gpkg exists and has no column 'crop'; expected a new file"):
+        doubtful_places(run, 2, out)
+    (tmp_path / "text.gpkg").write_text("notes")
+    with pytest.raises(InputError, match=r"text.gpkg exists and has no column"):
+        doubtful_places(run, 2, tmp_path / "text.gpkg")
+
+
 def test_places_on_both_sides_of_180_are_near_each_other() -> None:
     """The same places, moved along the equator, are chosen alike."""
     sure, lat = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.04, 0.01, 0.02])

@@ -99,7 +99,7 @@ def test_files_of_one_scene_are_of_one_date(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"image: files of one scene say 2023-01-01 and 2024-06-01; expected"):
         scenes_of(apart, TWO, field="image")
     (told,) = scenes_of(apart, TWO, ["2024-06-01"])
-    assert (told.when.year, told.dated_by) == (2024, "as told")
+    assert (told.when.year, told.dated_by) == (2024, "--datetime")
     named = tif(tmp_path / "b_20240601_B04.tif", *there)
     tagged = tif(tmp_path / "b_B08.tif", *there, ACQUISITION_DATE="2024-06-03")
     with pytest.raises(InputError, match=r"scenes: files of one scene say 2024-06-01 and 2024-06-03"):
@@ -109,7 +109,7 @@ def test_files_of_one_scene_are_of_one_date(tmp_path: Path) -> None:
         tif(tmp_path / f"c_{b}.tif", *there, ACQUISITION_DATE=t)
         for b, t in (("B04", "2024-06-01T23:59:58Z"), ("B08", "2024-06-02T00:00:01Z"))
     ]
-    assert scenes_of(night, TWO)[0].dated_by == "its tag acquisition_date"
+    assert scenes_of(night, TWO)[0].dated_by == "tag acquisition_date"
     second = [tif(tmp_path / "d_B04.tif", *there), tif(tmp_path / "d_B08.tif", *there, ACQUISITION_DATE="2024-06-03")]
     assert scenes_of(second, TWO)[0].when.day == 3
 

@@ -21,6 +21,7 @@ from shapely.geometry import MultiPolygon, Polygon, box, mapping
 from geoml.errors import DataError, InputError, NothingFound, TransientError
 from geoml.grid.region import from_bbox
 from geoml.io.stac import http as stac_http
+from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import Catalog, open_catalog, parse_datetime, read_items, search, write_items
 from geoml.recipe import Query
 from geoml.settings import settings
@@ -292,6 +293,18 @@ def test_nothing_found_says_what_was_asked_and_what_there_is(everywhere: dict[st
             assert f"collection s2, bbox {' '.join(map(str, bbox))}, datetime {when}, filter platform = 'a'" in said
             assert "holds" in said
             assert ("bbox -60 -30 60 30" if kind == "api" else "items in bbox 0.") in said
+
+
+def test_one_item_is_no_items(items: list[dict[str, Any]], tmp_path: Path) -> None:
+    one = next(i for i in items if i["collection"] == "s2")
+    write_items([pystac.Item.from_dict(copy.deepcopy(one))], tmp_path / "one.parquet")
+    with pytest.raises(NothingFound, match=r"holds 1 item in bbox"):
+        search(open_catalog(str(tmp_path / "one.parquet")), query(), from_bbox(50, 10, 51, 11), "2020")
+    left = LeftOut()
+    left.add("a", DataError("item a: broken"))
+    assert str(left.none_left("made")) == "made: the only item found cannot be used; 1 item left out: item a: broken"
+    left.add("b", DataError("item b: broken"))
+    assert str(left.none_left("made")).startswith("made: none of the 2 items found can be used; 2 items left out: ")
 
 
 def test_a_misspelt_collection_gets_the_nearest_name(everywhere: dict[str, Catalog]) -> None:
