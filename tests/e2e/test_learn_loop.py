@@ -122,7 +122,7 @@ def test_points_correct_polygons(here: Path, said: Callable[..., str]) -> None:
     recipe = {**about, "labels": "labels.gpkg", "add": ["more.gpkg"], "query": query}
     (here / "r.yaml").write_text(yaml.safe_dump(recipe))
     scores = json.loads(said("evaluate", "--model", "before/model", "r.yaml", "--json"))
-    assert (scores["split"], scores["pixels"]) == ("other labels", pixels)
+    assert (scores["split"], scores["pixels"], scores["taught_with"]) == ("other labels", 2, len(first))
 
 
 def test_a_run_whose_package_is_gone(here: Path, said: Callable[..., str], cli: Cli) -> None:

@@ -24,11 +24,11 @@ def test_the_commands_of_the_document(said: Callable[..., str], cli: Cli, tmp_pa
         out = tmp_path / kind
         assert said("models", "import", kind, weights / folder, "--out", out).split() == ["wrote", str(out)]
         told = rows(said("models", "show", out))
-        assert [told[k][0] for k in ("architecture", "task", "level", "license")] == [kind, "encoder", "L1C", "MIT"]
+        assert [told[k][0] for k in ("architecture", "task", "level", "licence")] == [kind, "encoder", "L1C", "MIT"]
     out = tmp_path / "lite0"
     assert said("models", "import", "lite0", "--out", out).split() == ["wrote", str(out)]
     told = rows(said("models", "show", out))
-    assert [told[k][0] for k in ("architecture", "level", "license")] == ["lite0", "L1C", "Apache-2.0"]
+    assert [told[k][0] for k in ("architecture", "level", "licence")] == ["lite0", "L1C", "Apache-2.0"]
     swapped = cli("models", "import", "presto", weights / "galileo_nano", "--out", tmp_path / "none")
     assert swapped.exit_code
     assert "Error" in swapped.stderr

@@ -40,7 +40,7 @@ def test_scores_without_a_table_are_written_as_elsewhere(capsys: pytest.CaptureF
     card = testing.card("made", ("red",), ("a", "b")).model_copy(
         update={"task": "other", "scores": scores, "radius": 1}
     )
-    print_card(card)
+    print_card(card, "made")
     said = capsys.readouterr().out
     assert " mean IoU 0.75, IoU of water 0.5, ECE 0.125\n" in said
     assert " and 19 more numbers with --json\n" in said

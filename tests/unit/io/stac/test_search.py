@@ -21,7 +21,6 @@ from shapely.geometry import MultiPolygon, Polygon, box, mapping
 from geoml.errors import DataError, InputError, NothingFound, TransientError
 from geoml.grid.region import from_bbox
 from geoml.io.stac import http as stac_http
-from geoml.io.stac.left_out import LeftOut
 from geoml.io.stac.search import Catalog, open_catalog, parse_datetime, read_items, search, write_items
 from geoml.recipe import Query
 from geoml.settings import settings
@@ -300,11 +299,6 @@ def test_one_item_is_no_items(items: list[dict[str, Any]], tmp_path: Path) -> No
     write_items([pystac.Item.from_dict(copy.deepcopy(one))], tmp_path / "one.parquet")
     with pytest.raises(NothingFound, match=r"holds 1 item in bbox"):
         search(open_catalog(str(tmp_path / "one.parquet")), query(), from_bbox(50, 10, 51, 11), "2020")
-    left = LeftOut()
-    left.add("a", DataError("item a: broken"))
-    assert str(left.none_left("made")) == "made: the only item found cannot be used; 1 item left out: item a: broken"
-    left.add("b", DataError("item b: broken"))
-    assert str(left.none_left("made")).startswith("made: none of the 2 items found can be used; 2 items left out: ")
 
 
 def test_a_misspelt_collection_gets_the_nearest_name(everywhere: dict[str, Catalog]) -> None:
