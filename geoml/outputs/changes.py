@@ -45,7 +45,7 @@ class Output(classes.Output):
 
     @property
     def about(self) -> str:
-        return f"class, {SCORE_MEANS}" if self.scored else super().about
+        return f"class, {SCORE_MEANS if self.scored else self.means}"
 
     def _sure_layer(self) -> Layer:
         layer = super()._sure_layer()

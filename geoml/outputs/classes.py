@@ -77,7 +77,7 @@ class Output:
 
     @property
     def about(self) -> str:
-        return "class, its confidence or the probability of change"
+        return "class, its confidence"
 
     @property
     def tables(self) -> Mapping[str, str]:
