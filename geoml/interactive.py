@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from geoml import pipeline
 from geoml.cli.terminal import Terminal
 from geoml.engine.results.run import Run
+from geoml.errors import GeomlError
 from geoml.recipe import PredictRecipe
+from geoml.texts import in_python
 
 if TYPE_CHECKING:
     from geoml.engine.run.plan import Plan
@@ -30,12 +32,17 @@ def predict(
     In a notebook or an interactive shell a progress bar is shown unless ``progress`` or ``started`` are given;
     elsewhere nothing is printed. ``query["region"]`` may be a GeoDataFrame, a shapely geometry or a GeoJSON mapping.
     """
-    if progress or started or not _watched():
-        return Run(out, pipeline.predict(recipe, out, progress=progress, started=started))
-    from geoml.cli.progress import live_bar
+    try:
+        if progress or started or not _watched():
+            return Run(out, pipeline.predict(recipe, out, progress=progress, started=started))
+        from geoml.cli.progress import live_bar
 
-    with live_bar() as bar:
-        return Run(out, pipeline.predict(recipe, out, progress=bar.advance, started=bar.start))
+        with live_bar() as bar:
+            return Run(out, pipeline.predict(recipe, out, progress=bar.advance, started=bar.start))
+    except GeomlError as err:
+        if (said := in_python(str(err))) == str(err):
+            raise
+        raise type(err)(said) from err
 
 
 def _watched() -> bool:

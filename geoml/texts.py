@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 MOST = 10
@@ -55,3 +56,9 @@ def percent(value: float | None, digits: int = 1, none: str = "–") -> str:
 def text_of(value: object) -> str:
     """A property as recipes write it: a whole number is one also where its column has gaps."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def in_python(message: str) -> str:
+    """A message with the options of a command as arguments: ``--out-of-domain warn`` is ``out_of_domain='warn'``."""
+    said = re.sub(r"--out-of-domain (\w+)", r"out_of_domain='\1'", message)
+    return re.sub(r"--([a-z][a-z-]*[a-z])", lambda option: f"{option[1].replace('-', '_')}=", said)

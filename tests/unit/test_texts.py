@@ -17,7 +17,7 @@ from geoml import logs
 from geoml.cli import app
 from geoml.cli.terminal import Terminal, escaped
 from geoml.errors import DataError, unknown
-from geoml.texts import listed, percent, plain, short
+from geoml.texts import in_python, listed, percent, plain, short
 
 EVIL = "A1\nWARNING run=00000000 forged\x1b[31m\r\x07\u202e\u200b\u2028\x85\ud800[/red][bold]"
 """Line ends, an escape sequence, a bell, a turn of the direction, a separator, half a pair, and markup."""
@@ -165,3 +165,9 @@ def test_a_command_without_words_shows_its_help() -> None:
     result = CliRunner().invoke(app, [])
     assert "Usage:" in result.output
     assert "search" in result.output
+
+
+def test_a_message_in_python_names_arguments() -> None:
+    assert in_python("or --out-of-domain allow") == "or out_of_domain='allow'"
+    assert in_python("one --image each, or --max-shift") == "one image= each, or max_shift="
+    assert in_python("a -- b, 1--2, s3://a--") == "a -- b, 1--2, s3://a--"

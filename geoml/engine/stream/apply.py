@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
@@ -37,6 +36,7 @@ from geoml.io.cards.domain import describe, verdict
 from geoml.io.cards.map_card import MapCard
 from geoml.io.cog.each_band import of_each
 from geoml.recipe import parse
+from geoml.texts import in_python
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def apply(model: str | Path, image: xr.DataArray | str | PathLike[str], **option
     try:
         compared(frame, card, recipe.out_of_domain)
     except ModelError as err:
-        raise ModelError(_in_python(err)) from err
+        raise ModelError(in_python(str(err))) from err
     package = load(recipe.model)
     backend = choose_backend(package, grid_of(card, output).size, asked_of_machine()).backend
     rows = _rows(Predictor(package, output, backend=backend), frame)
@@ -94,7 +94,7 @@ def _frame(image: xr.DataArray | str | PathLike[str], card: MapCard, recipe: Ima
         try:
             return read(Path(image), 0, 0.0, card, recipe)
         except DataError as err:
-            raise DataError(_in_python(err)) from err
+            raise DataError(in_python(str(err))) from err
     dims = image.odc.spatial_dims or tuple(map(str, image.dims[-2:]))
     others = [str(d) for d in image.dims if d not in dims]
     if len(others) > 1 or image.ndim < 2:
@@ -103,7 +103,7 @@ def _frame(image: xr.DataArray | str | PathLike[str], card: MapCard, recipe: Ima
     try:
         where = chosen(card, recipe, len(whole), _band_names(whole, (*others, "band")[0]), "image")
     except DataError as err:  # not of a file, but of what was passed
-        raise InputError(_in_python(err)) from err
+        raise InputError(in_python(str(err))) from err
     data = np.asarray(whole.isel({whole.dims[0]: where}).values)
     if data.dtype.kind not in "uif":
         raise InputError(f"image: numbers of type {data.dtype}; expected integers or floats")
@@ -135,11 +135,6 @@ def _window(frame: Frame, anchor: float) -> Window:
     col, row = ~frame.geobox.affine * (0.0, 0.0)  # of the origin of the CRS
     y0, x0 = (math.floor(-k - anchor + NEAR_EDGE) for k in (row, col))
     return Window(y0, x0, y0 + height, x0 + width)
-
-
-def _in_python(err: Exception) -> str:
-    """A message with the options of a command as arguments."""
-    return re.sub(r"--out-of-domain (\w+)", r"out_of_domain='\1'", str(err)).replace("--bands", "bands=")
 
 
 def _said(image: xr.DataArray, what: Literal["scale", "offset"], count: int, recipe: ImageRecipe) -> Sequence[float]:
