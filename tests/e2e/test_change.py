@@ -231,16 +231,17 @@ def early_fusion(folder: Path, task: str = "change") -> str:
 def test_a_model_that_sees_change_between_equal_dates_is_told(max_shift: float, tmp_path: Path) -> None:
     """As measured on the run's own pixels, and as a run of equal dates comes out; whatever the cut."""
     model = early_fusion(tmp_path / "early")
-    out = run(model, tmp_path, [BEFORE, later()], block_size=256, max_shift=max_shift)
+    none = {"features": False, "map": False}
+    out = run(model, tmp_path, [BEFORE, later()], block_size=256, max_shift=max_shift, **none)
     said = json.loads((out / "run.json").read_text())
     assert said["self_change"]["share"] == pytest.approx(np.mean(said["self_change"]["dates"]), abs=1e-6)
     assert "compared with itself" in said["warnings"][0]
     assert percent(said["self_change"]["share"]) in said["warnings"][0]
     assert "compared with itself" in (out / "report.html").read_text()
-    other = run(model, tmp_path, [], "other", block_size=1024, max_shift=max_shift, features=False, map=False)
+    other = run(model, tmp_path, [], "other", block_size=1024, max_shift=max_shift, **none)
     assert json.loads((other / "run.json").read_text())["self_change"] == said["self_change"]
     again = replace(BEFORE, id="again", datetime="2022-06-01T12:00:00Z")
-    equal = run(model, tmp_path / "equal", [BEFORE, again], max_shift=max_shift, features=False, map=False)
+    equal = run(model, tmp_path / "equal", [BEFORE, again], max_shift=max_shift, **none)
     truth = (part(equal) == 1).mean()
     assert 0.05 < truth < 0.95
     # chips of the sample have no context, and of some squares only a part is looked at

@@ -14,6 +14,7 @@ import shapely
 import yaml
 
 from geoml import testing
+from geoml.engine.learn import choose
 from geoml.testing import spectra
 
 CORNER = (500_010.0, 5_000_010.0)
@@ -144,7 +145,11 @@ def learn(tmp_path: Path) -> list[str]:
     return [str(w) for w in (*words, "--out", tmp_path / "out")]
 
 
-def test_few_labels_learn_from_all_bands_of_a_range(cli, learn: list[str], tmp_path: Path) -> None:
+def test_few_labels_learn_from_all_bands_of_a_range(
+    cli, learn: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "TREES", 10)
+    monkeypatch.setattr(choose, "DRAWS", 3)
     ran = cli(*learn, "--bands", "400nm..900nm")
     assert ran.exit_code == 0, f"{ran.output}{ran.exception!r}"
     card = json.loads((tmp_path / "out" / "model" / "model.json").read_text(encoding="utf-8"))["properties"]
