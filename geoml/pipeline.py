@@ -215,7 +215,8 @@ def learn(recipe: LearnRecipe, out: str | Path, *, places: int = 0) -> tuple[Map
 
     store = claim(out, planning.STATE)
     place = store.local / "model"
-    run = map_recipe(recipe, place)
+    ready = prepare(recipe)
+    run = map_recipe(ready, place)
     planned = store.sizes(planning.STATE).get(f"{planning.STATE}/plan.json") and store.sizes("items")
     if planned and not (place / planning.MODEL).exists():  # with a package there, nothing is learnt over it
         before = planning.read_plan(store)
@@ -224,8 +225,8 @@ def learn(recipe: LearnRecipe, out: str | Path, *, places: int = 0) -> tuple[Map
     if places:
         from geoml.engine.run.estimate import check_places
 
-        check_places(places, len(prepare(recipe).labels.classes))
-    return fit(recipe, place), run
+        check_places(places, len(ready.labels.classes))
+    return fit(ready, place), run
 
 
 @limits("clouds")

@@ -39,7 +39,7 @@ def learn(
     from geoml.io.tables import place_files
 
     if places:
-        place_files.check_unanswered(out / "places.gpkg", COLUMN)
+        place_files.check(out / "places.gpkg", COLUMN)
     learn_and_map(recipe, out, places)
     if places:
         frame = sample_places(out, places, out / "places.gpkg", recipe.seed)

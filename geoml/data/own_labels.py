@@ -125,7 +125,8 @@ def own_training(asked: OwnRecipe, out: Path) -> OwnTraining:
         split = split_ground(frame, classes, gsd, asked.ground, asked.seed, anchor=anchor)
     except InputError as err:
         known = label_file.read(asked.labels, asked.field, contradictions=True, least=1).classes
-        if new := [c for c in classes if c not in known and f"class {c}: " in str(err)]:
+        split_nowhere = [classes[k] for k in too_few(frame, classes, gsd, asked.ground)]
+        if new := [c for c in split_nowhere if c not in known]:
             raise InputError(f"{err}. Only the files of --add have {listed(new)}; is it spelled right?") from err
         raise
     out = out.absolute()

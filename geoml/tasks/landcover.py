@@ -34,9 +34,9 @@ class Task:
     @staticmethod
     def fit(recipe: LearnRecipe, out: Path, on_epoch: OnEpoch | None = None) -> None:
         """As `geoml.engine.learn.fit.fit`, which also lists the errors; there are no epochs."""
-        from geoml.engine.learn.fit import fit  # torch, which a task that is only named does without
+        from geoml.engine.learn.fit import fit, prepare  # torch, which a task that is only named does without
 
-        fit(recipe, out)
+        fit(prepare(recipe), out)
 
     @staticmethod
     def score(model: str | Path, recipe: LearnRecipe, split: str) -> dict[str, Any]:

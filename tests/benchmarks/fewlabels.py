@@ -227,7 +227,7 @@ def polygons(draws: int) -> None:
     ready = fit.prepare(make_recipe())
     with tempfile.TemporaryDirectory() as folder:
         package.save(fit._network(ready.card, None), ready.card, folder)
-        plan, items = make_plan(fit._map_recipe(ready, folder, ready.query))
+        plan, items = make_plan(fit.map_recipe(ready, folder))
         given, _, _ = fit._learnt(
             ready, *fit._features(ready, FeatureReader(plan, items, None, None), items, Path(folder))
         )

@@ -23,7 +23,7 @@ import geoml
 from geoml import testing
 from geoml.cli import app
 from geoml.engine.learn import choose, gather
-from geoml.engine.learn.fit import fit
+from geoml.engine.learn.fit import fit, prepare
 from geoml.engine.learn.recipe import LearnRecipe
 from geoml.engine.packages import cards, package
 from geoml.errors import InputError
@@ -304,24 +304,24 @@ def test_what_was_read_is_kept_and_the_size_of_blocks_is_no_matter(ground: Path,
     for name in ("points.gpkg", "others.geojson"):
         shutil.copy(ground / name, tmp_path)
     asked = recipe(tmp_path, heads=["ridge"])
-    first = fit(asked, tmp_path / "a")
-    assert fit(asked, tmp_path / "a") == first, "a finished package is given as it is"
+    first = fit(prepare(asked), tmp_path / "a")
+    assert fit(prepare(asked), tmp_path / "a") == first, "a finished package is given as it is"
     with pytest.raises(InputError, match=r"out: .* with a different recipe or labels"):
-        fit(recipe(tmp_path, heads=["prototype"]), tmp_path / "a")
+        fit(prepare(recipe(tmp_path, heads=["prototype"])), tmp_path / "a")
     with pytest.raises(InputError, match=r"out: .* with a different recipe or labels"):
-        fit(recipe(tmp_path, "others.geojson", heads=["ridge"]), tmp_path / "a")
+        fit(prepare(recipe(tmp_path, "others.geojson", heads=["ridge"])), tmp_path / "a")
     (tmp_path / "a" / "model.json").unlink()  # as when it was stopped
     other = recipe(tmp_path, heads=["ridge"], block_size=64)
-    assert fit(other, tmp_path / "b").sha256 == first.sha256
+    assert fit(prepare(other), tmp_path / "b").sha256 == first.sha256
     for path in (tmp_path / "made").rglob("*.tif"):
         path.unlink()
-    assert fit(asked, tmp_path / "a").sha256 == first.sha256, "no pixel was read"
+    assert fit(prepare(asked), tmp_path / "a").sha256 == first.sha256, "no pixel was read"
 
 
 def test_a_region_much_larger_than_the_images_is_sampled_where_they_are(ground: Path, tmp_path: Path) -> None:
     west, south, east, north = SCENE.bbox()
     wide_box = [west - 0.2, south - 0.2, east + 0.2, north + 0.2]
-    fit(recipe(ground, heads=["ridge"], query={"bbox": wide_box}), tmp_path / "a")
+    fit(prepare(recipe(ground, heads=["ridge"], query={"bbox": wide_box})), tmp_path / "a")
     (path,) = (tmp_path / "a" / ".learn").glob("sample-*")
     sample = gather.load(path)
     assert sample is not None

@@ -251,7 +251,7 @@ def test_a_damaged_list_of_images_is_named(threshold: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({}, r"bands: scene.tif has 2 bands without a name; expected --bands with 2.*; \S+ takes red,nir"),
+        ({}, r"bands: scene.tif has 2 bands without a name; expected bands= with 2.*; \S+ takes red,nir"),
         ({"bands": "red,swir16"}, "no band 'nir'; it has red, swir16"),
         ({"bands": "red,nir", "query": {"catalog": "demo"}}, "image, catalog: give one of them"),
         ({"bands": "red,nir", "model": "cva"}, "image: 1 given; cva takes 2 dates"),

@@ -57,7 +57,7 @@ def doubtful_places(run: str | Path, places: int, out: Path, seed: int = 0) -> g
     if not card.classes:
         raise InputError(f"run: {run} is a map of the task {card.task}; expected one of classes")
     field = field_of(card)
-    place_files.check_unanswered(out, field)
+    place_files.check(out, field)
     found = np.zeros((4, 0))
     for path in open_map(run).paths:
         found = _least(np.concatenate([found, *_patches(path)], axis=1))

@@ -77,21 +77,19 @@ class Ready:
         return [hashlib.sha256(place).hexdigest()[:12] for place in places]
 
 
-def fit(recipe: LearnRecipe, out: Path) -> MapCard:
-    """Learn by a recipe and write a package to ``out``; the card holds what held-out labels say of it.
+def fit(ready: Ready, out: Path) -> MapCard:
+    """Learn by what `prepare` gave and write a package to ``out``; the card holds what held-out labels say of it.
 
     A finished package of the same recipe and labels is given as it is. Raises InputError, NothingFound, DataError or
     ModelError for labels, images or an encoder that do not fit, naming field and count.
     """
-    out = Path(out)
-    ready = prepare(recipe)
     recipe = ready.recipe
     told = ready.hash
     if (card := _finished(out, told)) is not None:
         return card
     with tempfile.TemporaryDirectory() as folder:
         blank = package.save(_network(ready.card, ready.encoder), ready.card, folder)
-        plan, items = make_plan(_map_recipe(ready, folder, ready.query))
+        plan, items = make_plan(map_recipe(ready, folder))
         level = one_level(items)
         features = FeatureReader(plan, items, ready.encoder, level)
         mine, others = _features(ready, features, items, within(out, f"{KEPT}/x").parent)
@@ -218,18 +216,12 @@ def _network(card: MapCard, taught: EncoderPackage | None) -> FewLabels:
     return module.eval()
 
 
-def _map_recipe(ready: Ready, model: str | Path, query: Query) -> PredictRecipe:
-    """The run of a map by a package."""
+def map_recipe(ready: Ready, model: str | Path) -> PredictRecipe:
+    """The run of the map that the package ``model``, once it has learnt, is for."""
     r = ready.recipe
     return PredictRecipe(
-        model=str(model), query=query, crs=r.crs, mask=r.mask, composite=r.composite, block_size=r.block_size
+        model=str(model), query=ready.query, crs=r.crs, mask=r.mask, composite=r.composite, block_size=r.block_size
     )
-
-
-def map_recipe(recipe: LearnRecipe, model: Path) -> PredictRecipe:
-    """The run of the map that a learning of the recipe, whose package is ``model``, is for."""
-    ready = prepare(recipe)
-    return _map_recipe(ready, model, ready.query)
 
 
 def _features(
@@ -257,7 +249,7 @@ def _features(
 
 def read_features(ready: Ready, loaded: package.Package) -> tuple[NDArray[np.float64], PixelFeatures]:
     """What a package says of labelled pixels: (n, class) probabilities, and the pixels."""
-    plan, items = make_plan(_map_recipe(ready, loaded.path, ready.query))
+    plan, items = make_plan(map_recipe(ready, loaded.path))
     features = FeatureReader(plan, items, ready.encoder, one_level(items))
     found = gather.labelled(features, ready.labels, ready.recipe, region_of(ready.query).bounds)
     pixels, _ = _corrected(found, ready.labels)

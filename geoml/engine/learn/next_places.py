@@ -95,7 +95,6 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
     nothing can be chosen.
     """
     out = Path(out)
-    place_files.check(out)
     if places < 1:
         raise InputError(f"places: {places}; expected one at least")
     plan = read_plan(run)
@@ -103,7 +102,7 @@ def next_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geopa
         return doubtful_places(run, places, out, seed)
     recipe = plan.card.training.get("recipe") or {}
     field = str(recipe.get("field", "class"))
-    place_files.check_unanswered(out, field)
+    place_files.check(out, field)
     store = run_store(run)
     plan = found_again(plan, store.local)
     loaded = load_planned(plan.model_path, plan.card)

@@ -41,8 +41,7 @@ def sample_places(run: str | Path, places: int, out: Path, seed: int = 0) -> geo
     also for an ``out`` in which places are filled in.
     """
     out = Path(out)
-    place_files.check(out)
-    place_files.check_unanswered(out, COLUMN)
+    place_files.check(out, COLUMN)
     card, class_map = cards.read(run, MapCard), open_map(run)
     pixels, areas = class_map.count()
     values = [c.value for c in card.classes if pixels[:, c.value].any()]

@@ -43,11 +43,6 @@ TEMPERATURE = "temperature"
 """In ``made``: what divides the logits of classes."""
 GIVEN = "given"
 """The architecture that passes on what its input worked out, as ``made`` says."""
-UNLEARNT = (
-    *(GIVEN, "persistence", "advection"),
-    *("cva", "image_difference", "index_crossing", "index_difference", "ir_mad"),
-)
-"""Architectures that learn nothing from labels or other images: what they estimate is of the images of the run."""
 OWN_LABELS = re.compile(r"[/\\]labels-[0-9a-f]{8}[/\\]train\.gpkg$")
 """Labels as geoml train with images writes them: see `geoml.data.own_labels`."""
 WHOLE = 256
@@ -168,8 +163,7 @@ class MapCard(ModelCard):
 
     @property
     def learnt(self) -> bool:
-        """False of what has no parameters of its own, for which no data are unlike any other."""
-        return self.architecture not in UNLEARNT
+        return self.architecture == "exported" or super().learnt  # an older program may say nothing of itself
 
     @property
     def takes_more_labels(self) -> bool:

@@ -16,14 +16,11 @@ from geoml.texts import counted
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 
-def check(out: Path) -> None:
-    """Raise InputError for a file of another kind."""
+def check(out: Path, column: str) -> None:
+    """Raise InputError for a file of another kind, and for one that exists, unless it is a file of places whose
+    ``column`` nobody has filled in yet."""
     if out.suffix.lower() not in DRIVERS:
         raise InputError(f"out: {out}; expected a .gpkg or .geojson file")
-
-
-def check_unanswered(out: Path, column: str) -> None:
-    """Raise InputError if ``out`` exists, unless it is a file of places whose ``column`` nobody has filled in yet."""
     if not out.exists():
         return
     try:

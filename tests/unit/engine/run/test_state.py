@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from geoml import testing
 from geoml.cli import app
+from geoml.cli.common import out_console
 from geoml.engine.run.plan import Plan, PlannedBlock, Zone
 from geoml.engine.run.state import state
 from geoml.errors import InputError
@@ -128,7 +129,10 @@ def test_a_dead_holder_is_known_before_and_after_the_plan(
     assert (found.status, found.planned) == ("died", 0)
 
 
-def test_the_command_prints_a_table_and_json(publish: Callable[..., str], tmp_path: Path) -> None:
+def test_the_command_prints_a_table_and_json(
+    publish: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out_console, "_width", 240)  # no cell is folded, however long the folder's name
     publish(0)
     key = publish(1, "[bold]why[/]")
     publish(2, "\x1b[2Jcleared")

@@ -41,7 +41,9 @@ def holder(**changes: Any) -> Holder:
 def put(out: Path, held: Holder) -> Path:
     path = out / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(held)))
+    written = path.with_suffix(".part")
+    written.write_text(json.dumps(asdict(held)))
+    written.rename(path)  # at once, as a holder does: in half a lock none can be read
     return path
 
 
@@ -129,8 +131,8 @@ def test_a_clock_that_is_behind_does_not_cost_the_lock(tmp_path: Path, machine: 
     """Its times look an hour old, but it is being renewed."""
     machine(lease=2.0)
     store = run_store(tmp_path)
-    path = put(tmp_path, holder(renewed=ago(3600)))
-    timer = threading.Timer(0.3, lambda: path.write_text(json.dumps(asdict(holder(renewed=ago(3599))))))
+    put(tmp_path, holder(renewed=ago(3600)))
+    timer = threading.Timer(0.3, lambda: put(tmp_path, holder(renewed=ago(3599))))
     timer.start()
     with pytest.raises(TransientError, match="elsewhere"), store.lock():
         pass
@@ -147,8 +149,8 @@ def test_a_clock_that_is_ahead_is_watched_like_any_other(tmp_path: Path, machine
         with store.lock() as me:
             assert time.monotonic() - start >= 0.9, "a lease and a half"
             assert token(store) == me.token
-    path = put(tmp_path, holder(renewed=ago(-3600)))
-    timer = threading.Timer(0.3, lambda: path.write_text(json.dumps(asdict(holder(renewed=ago(-3601))))))
+    put(tmp_path, holder(renewed=ago(-3600)))
+    timer = threading.Timer(0.3, lambda: put(tmp_path, holder(renewed=ago(-3601))))
     timer.start()
     with pytest.raises(TransientError, match="being worked on by pid 4711 on elsewhere"), store.lock():
         pass
