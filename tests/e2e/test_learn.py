@@ -162,8 +162,8 @@ def test_area_next(by_bands: tuple[Path, str], said: Callable[..., str], tmp_pat
     places.assign(crop="corn").to_file(again)
     result = CliRunner().invoke(app, ["area", "next", str(by_bands[0]), "--out", str(again)])
     assert (result.exit_code, "of it filled in; expected a new file" in result.stderr) == (2, True)
-    for wrong, field in (("3.txt", "out"), ("next.gpkg", "places")):
-        asked = ("area", "next", by_bands[0], "--places", 0, "--out", tmp_path / wrong)
+    for wrong, number, field in (("3.txt", 3, "out"), ("next.gpkg", 0, "places")):
+        asked = ("area", "next", by_bands[0], "--places", number, "--out", tmp_path / wrong)
         result = CliRunner().invoke(app, [str(w) for w in asked])
         assert result.exit_code == 2
         assert field in result.stderr
