@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,14 +69,13 @@ def outlines_of(path: Path, title: str, metres: float, turned: bool) -> Outlines
                 inside = chosen[(chosen >= start) & (chosen < stop)] - start
                 if len(inside):
                     table = file.read_row_group(group, [*columns, "geometry"]).take(pa.array(inside))
-                    rows += [
-                        [_shown(r["geometry"], metres, turned), [_plain(r[c]) for c in columns]]
-                        for r in table.to_pylist()
-                    ]
+                    drawn = _drawn(table.column("geometry").to_pylist(), metres, turned)
+                    values = table.select(columns).to_pylist()
+                    rows += [[d, [_plain(v[c]) for c in columns]] for d, v in zip(drawn, values, strict=True)]
                 start = stop
             values = _ranks(file, ranks)
             best = _spread(len(rows)) if values is None else np.argsort(-values[chosen], kind="stable")
-            return Outlines(title, columns, _within(rows, best), file.metadata.num_rows)
+            return Outlines(title, columns, _within(rows, best, metres), file.metadata.num_rows)
     except (OSError, pa.ArrowException, shapely.errors.ShapelyError) as err:
         raise DataError(f"{path.name}: cannot be read ({err})") from err
 
@@ -105,35 +103,47 @@ def _spread(count: int) -> Numbers:
     return np.argsort(np.arange(count) * 0.6180339887498949 % 1, kind="stable")
 
 
-def _within(rows: Sequence[list[Any]], best: Numbers) -> list[list[Any]]:
+def _within(rows: Sequence[list[Any]], best: Numbers, metres: float) -> list[list[Any]]:
     """The best of the rows, as many as have `BYTES` of rings, in their own order; not those without any ring left."""
     kept, size = [], 0
     for number in best:
         if rows[number][0] is None:
             continue
-        size += _size(rows[number][0])
+        size += _size(rows[number][0], metres)
         if size > BYTES:
             break
         kept.append(number)
     return [rows[number] for number in sorted(kept)]
 
 
-def _size(parts: list[Rings]) -> int:
-    return len(json.dumps(parts))
+def _digits(metres: float) -> int:
+    """Of degrees, for a tenth of a pixel."""
+    return max(2, min(8, math.ceil(-math.log10(metres / 111_320 / 10))))
 
 
-def _shown(wkb: bytes | None, metres: float, turned: bool) -> list[Rings] | None:
-    """The rings of each part of a geometry; None for one that is too large however coarse it is."""
-    if wkb is None:
-        return []
-    shape = shapely.from_wkb(wkb)
-    found = rings(shape, metres, turned)
+def _size(parts: list[Rings], metres: float) -> int:
+    """Bytes as text at most: nothing is written out only to be measured."""
+    place = len("[-89., -179.], ") + 2 * _digits(metres)
+    return sum(2 + sum(4 + place * len(ring) for ring in part) for part in parts)
+
+
+def _drawn(geometries: Sequence[bytes | None], metres: float, turned: bool) -> list[list[Rings] | None]:
+    """The rings of each part of geometries in WKB; None for one that is too large however coarse it is."""
+    shapes = shapely.from_wkb(np.array(geometries, object))
+    found: list[list[Rings] | None] = [*rings(shapes, metres, turned)]
+    for number, parts in enumerate(found):
+        if parts is not None and _size(parts, metres) > BYTES // 4:
+            found[number] = _coarser(shapes[number], metres, turned)
+    return found
+
+
+def _coarser(shape: BaseGeometry, metres: float, turned: bool) -> list[Rings] | None:
     for _ in range(COARSER):
-        if _size(found) <= BYTES // 4:
-            return found
         metres *= 2
         shape = _without_small(shape)
-        found = rings(shape, metres, turned)
+        (found,) = rings([shape], metres, turned)
+        if _size(found, metres) <= BYTES // 4:
+            return found
     return None
 
 
@@ -155,20 +165,30 @@ def _without_small(shape: BaseGeometry) -> BaseGeometry:
     return shapely.multipolygons([shapely.Polygon(parts[outer[part]], holes) for part, holes in kept.items()])
 
 
-def rings(geometry: BaseGeometry, metres: float, turned: bool) -> list[Rings]:
-    """Rings of each part, to half a pixel and to a tenth of it in digits."""
-    degrees = metres / 111_320
-    digits = max(2, min(8, math.ceil(-math.log10(degrees / 10))))
-    shape = geometry.simplify(degrees / 2) if geometry.geom_type.endswith("Polygon") else geometry
-    found: list[Rings] = []
-    for part in shapely.get_parts(shape):
-        lines = (part.exterior, *part.interiors) if part.geom_type == "Polygon" else (part,)
-        found.append([[_at(x, y, digits, turned) for x, y, *_ in line.coords] for line in lines if not line.is_empty])
+def rings(shapes: Sequence[BaseGeometry | None], metres: float, turned: bool) -> list[list[Rings]]:
+    """Of each geometry the rings of each part, to half a pixel and to a tenth of it in digits."""
+    simple = np.array(shapes, object)
+    of_area = np.isin(shapely.get_type_id(simple), (3, 6))  # polygons, of one part and of several
+    simple[of_area] = shapely.simplify(simple[of_area], metres / 111_320 / 2)
+    parts, of = shapely.get_parts(simple, return_index=True)
+    of_area = shapely.get_type_id(parts) == 3
+    lines, part = shapely.get_rings(parts[of_area], return_index=True)
+    lines = np.concatenate([lines, parts[~of_area]])
+    part = np.concatenate([np.flatnonzero(of_area)[part], np.flatnonzero(~of_area)])
+    order = np.argsort(part, kind="stable")
+    lines, part = lines[order], part[order]
+    x, y = shapely.get_coordinates(lines).T
+    x = np.where(turned & (x < 0), x + 360, x)
+    places = np.round(np.column_stack([y, x]), _digits(metres)).tolist()
+    found: list[list[Rings]] = [[] for _ in simple]
+    drawn: list[Rings] = [[] for _ in parts]
+    for number, one in zip(of.tolist(), drawn, strict=True):
+        found[number].append(one)
+    ends = np.cumsum(shapely.get_num_coordinates(lines)).tolist()
+    for number, start, stop in zip(part.tolist(), [0, *ends], ends, strict=False):
+        if stop > start:
+            drawn[number].append(places[start:stop])
     return found
-
-
-def _at(x: float, y: float, digits: int, turned: bool) -> list[float]:
-    return [round(y, digits), round(x + 360 if turned and x < 0 else x, digits)]
 
 
 def _plain(value: Any) -> Any:

@@ -177,6 +177,6 @@ def _sources(path: Path, turned: bool) -> dict[str, Any]:
         # of one part: an image over the antimeridian has two, at either end of the world
         detail = float(np.max(boxes[:, 2:] - boxes[:, :2], initial=1e-6)) / 200
         said = moment.strftime("%Y-%m-%d %H:%M") if moment else ""
-        rows.append((said, key, rings(shape, detail * 111_320, turned)))
+        rows.append((said, key, *rings([shape], detail * 111_320, turned)))
     rows.sort(key=lambda row: row[:2])
     return {"rows": rows[:SOURCES], "count": len(rows)}

@@ -96,7 +96,7 @@ def test_what_no_page_can_hold_is_counted(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_longitudes_rise_over_the_antimeridian() -> None:
     shape = shapely.MultiPolygon([box(179, 0, 180, 1), box(-180, 0, -179, 1)])
-    east, west = rings(shape, 10.0, turned=True)
+    ((east, west),) = rings([shape], 10.0, turned=True)
     assert {x for _, x in east[0]} == {179, 180}
     assert {x for _, x in west[0]} == {180, 181}
 
