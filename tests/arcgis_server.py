@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +19,8 @@ import numpy as np
 import shapely
 from rasterio.io import MemoryFile
 from rasterio.transform import from_bounds
+
+from tests.serving import serving
 
 MERCATOR = {"wkid": 102100, "latestWkid": 3857}
 NAMES = {1: "wood", 2: "field", 3: "town"}
@@ -236,8 +237,6 @@ def serve(**services: Any) -> Iterator[ArcGISServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         here.url = f"http://127.0.0.1:{server.server_address[1]}{root}"
         yield here
-        server.shutdown()

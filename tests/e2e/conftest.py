@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from geoml.io.stac.search import write_items
 from geoml.io.stores import signed
 from geoml.settings import settings
 from tests.e2e.learnt_rectangles import training
+from tests.serving import serving
 
 BANDS = ("red", "nir")
 
@@ -171,15 +171,11 @@ def days(tmp_path: Path, machine: Callable[..., None], monkeypatch: pytest.Monke
             """Quiet."""
 
     handler = functools.partial(Handler, directory=str(given))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         found.url, found.folder = f"http://127.0.0.1:{server.server_port}", given
         query = {"catalog": f"{found.url}/made/catalog.json", "bbox": SIGNED.bbox(), "datetime": ["2024"]}
         write_items(pipeline.search(query), given / "signed" / "items.parquet")
         yield found
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -29,6 +30,7 @@ from prefect.settings import (
 from flows import command, server
 from geoml.cli.demo import prefect_environment
 from geoml.errors import DataError, TransientError
+from tests.serving import serving
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +85,7 @@ def test_a_database_that_is_locked_at_first_only_delays(home: Path) -> None:
     other.close()
 
 
+@contextmanager
 def answers(code: int) -> Iterator[str]:
     """The address of a server that answers with a code."""
 
@@ -93,10 +96,8 @@ def answers(code: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+    with serving(http.server.HTTPServer(("127.0.0.1", 0), Handler)) as made:
         yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
 
 
 def failure(of: str, folder: Path) -> Exception:
@@ -114,7 +115,7 @@ def failure(of: str, folder: Path) -> Exception:
             with socket.create_server(("127.0.0.1", 0)) as made:
                 httpx.get(f"http://127.0.0.1:{made.getsockname()[1]}", timeout=0.2)
         else:
-            for url in answers(int(of)):
+            with answers(int(of)) as url:
                 httpx.get(url).raise_for_status()
     except httpx.HTTPStatusError as err:
         return PrefectHTTPStatusError.from_httpx_error(err)

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from geoml.grid.plane import Plane, Window
 from geoml.io.cog import read as cog
 from geoml.io.cog.write import CogWriter
 from geoml.io.stac.bands import BandSpec
+from tests.serving import serving
 
 ORIGIN = (640 * 960.0, 640 * 11000.0)
 """Corner of a block of 64 pixels of 10 m."""
@@ -504,14 +504,8 @@ def served(folder: Path, asked: list[str], gone: str) -> Iterator[str]:
             """Quiet."""
 
     handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 LOCALE = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ import shapely
 
 from geoml import testing
 from geoml.grid.region import from_bbox
+from tests.serving import serving
 
 BANDS = ("red", "nir")
 THRESHOLDS = (0.20005, 0.40005)
@@ -164,16 +164,9 @@ def test_every_tile_is_fetched_once_for_a_block(
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/made/catalog.json"
         out = predict(unet, url, made.bbox(inner=0.45), features=False)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert len(list((out / "items").iterdir())) == 1
     header = 32768  # GDAL looks at the head of a file when it opens it
     pixels = [n for place, n in fetched.items() if place >= header]

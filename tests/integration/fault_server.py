@@ -16,10 +16,12 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from tests.serving import serving
 
 HTML = b"<!DOCTYPE html><html>please log in</html>" * 9
 
@@ -205,16 +207,9 @@ class _Server(ThreadingHTTPServer):
 def serve(host: str = "127.0.0.1", **known: object) -> Iterator[FaultServer]:
     """The server, until the block ends; its name in ``url`` is its address."""
     state = FaultServer(**known)  # type: ignore[arg-type]
-    server = _Server((host, 0), type("Handler", (_Handler,), {"state": state}))
-    state.url = f"http://{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield state
-    finally:
-        state.ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        with suppress(OSError):
-            server.socket.close()
+    with serving(_Server((host, 0), type("Handler", (_Handler,), {"state": state}))) as server:
+        state.url = f"http://{host}:{server.server_port}"
+        try:
+            yield state
+        finally:
+            state.ended.set()

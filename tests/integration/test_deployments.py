@@ -32,6 +32,7 @@ from geoml.errors import TransientError
 from geoml.io.cards.map_card import MapCard
 from geoml.recipe import PredictRecipe, Query
 from geoml.testing.radar import showers, write_radar
+from tests.serving import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -208,10 +209,8 @@ def chat() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Webhook)) as listening:
         yield f"http://127.0.0.1:{listening.server_port}/S3CRET", posted
-        listening.shutdown()
 
 
 def test_areas_are_estimated_by_deployments_and_a_failure_is_told_to_a_chat(

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,8 @@ from types import ModuleType
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
+from tests.serving import serving
 
 DOCKER = Path(__file__).parents[3] / "docker"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -77,12 +78,8 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
-    with Registry() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Registry()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

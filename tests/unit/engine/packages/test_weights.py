@@ -7,7 +7,6 @@ import json
 import pickle
 import resource
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +26,7 @@ from geoml.geolocation.cards.locator import LocatorCard
 from geoml.geolocation.locate import locator
 from geoml.io.cards.card import ModelCard
 from geoml.io.stores import store
+from tests.serving import serving
 from tests.unit.engine.packages.tiny_water import CARD, network
 
 
@@ -341,13 +341,8 @@ class Quiet(SimpleHTTPRequestHandler):
 def url(folder: Path, machine: Callable[..., None], tmp_path: Path) -> Iterator[str]:
     """The folder, served by HTTP."""
     machine(scratch=tmp_path / "scratch", private_hosts=True, retries=1)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def test_a_package_elsewhere_is_fetched(kind: Kind, folder: Path, url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from geoml.errors import DataError, InputError, NothingFound, TransientError
 from geoml.geolocation.matching.mosaic import index
 from geoml.geolocation.matching.prior import Prior
 from geoml.testing import write_cog
+from tests.serving import serving
 
 RES = 0.25
 
@@ -130,15 +130,8 @@ def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(part)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_a_remote_map_is_read_by_ranges_and_files_are_not_remote(tmp_path, machine) -> None:

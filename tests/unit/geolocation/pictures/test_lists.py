@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import geopandas
@@ -24,6 +23,7 @@ from geoml.errors import InputError, NothingFound
 from geoml.geolocation.pictures.decode import UnreadablePhoto
 from geoml.geolocation.pictures.layouts import columns, earthloc
 from geoml.geolocation.pictures.lists import load, pictures
+from tests.serving import serving
 
 NOON = dt.datetime(2024, 6, 1, 12, tzinfo=dt.UTC)
 
@@ -206,10 +206,8 @@ def test_stac_items(folder: Path) -> None:
 @pytest.fixture
 def served(folder: Path) -> Iterator[str]:
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import geopandas as gpd
 import pytest
@@ -26,6 +25,7 @@ from geoml.io.stores import signed
 from geoml.io.tables import vectors
 from geoml.io.tables.regions import load_region
 from tests.arcgis_server import NAMES, ArcGISServer, FeatureLayer, serve
+from tests.serving import serving
 
 SHAPES = [shapely.box(14 + k / 10, 46, 14.08 + k / 10, 46.08) for k in range(8)]
 HOLE = shapely.box(14.02, 46.02, 14.04, 46.04)
@@ -208,8 +208,8 @@ def test_a_redirect_to_a_private_host_is_not_followed(url: str) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as other:
-        Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
-        with pytest.raises(DataError, match="leads to a URL that geoml does not follow"):
-            vectors.read(f"http://127.0.0.1:{other.server_address[1]}/Land/FeatureServer/0")
-        other.shutdown()
+    with (
+        serving(ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)) as other,
+        pytest.raises(DataError, match="leads to a URL that geoml does not follow"),
+    ):
+        vectors.read(f"http://127.0.0.1:{other.server_address[1]}/Land/FeatureServer/0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +19,7 @@ from geoml.errors import DataError, InputError, TransientError
 from geoml.io.cog import read as cog
 from geoml.io.stac.bands import BandSpec
 from geoml.settings import settings
+from tests.serving import serving
 
 GRID = GeoBox((256, 256), Affine(10, 0, 500_640, 0, -10, 4_999_360), "EPSG:32632")
 
@@ -149,7 +149,7 @@ class Site:
 
 
 @contextmanager
-def serving(site: Site) -> Iterator[str]:
+def served(site: Site) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -161,14 +161,9 @@ def serving(site: Site) -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             """Quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         server.handle_error = lambda *args: None  # clients that hang up are part of the game
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -179,7 +174,7 @@ def site(monkeypatch) -> Iterator[Site]:
     monkeypatch.setenv("GEOML_TIMEOUT", "5")
     monkeypatch.setattr("geoml.io.cog.source.time.sleep", lambda seconds: None)
     found = Site(GOOD)
-    with serving(found) as base:
+    with served(found) as base:
         found.base = base
         yield found
 

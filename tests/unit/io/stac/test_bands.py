@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from geoml.io.stac.bands import BandSpec, band_specs, mask_spec, select
 from geoml.io.stac.catalog import BandMeta, Catalog, MaskMeta, OffsetRule, Profile, catalog_names, open_catalog
 from geoml.io.stores import sign
 from geoml.settings import settings
+from tests.serving import serving
 
 PLACE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 SOMEWHERE = Catalog("somewhere", "https://stac.example", "api", remote=True)
@@ -291,16 +291,11 @@ class _Service(BaseHTTPRequestHandler):
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[_Service]]]:
     kind = type("Service", (_Service,), {"asked": [], "fate": [], "lifetime": timedelta(hours=1)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
     monkeypatch.setattr(sign, "_tokens", {})
     monkeypatch.setattr(sign.time, "sleep", lambda _: None)
     settings.cache_clear()
-    yield f"http://127.0.0.1:{server.server_port}/token", kind
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), kind)) as server:
+        yield f"http://127.0.0.1:{server.server_port}/token", kind
 
 
 BLOB = "https://account.blob.core.windows.net/container/a/x.tif"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from geoml.grid.region import from_bbox
 from geoml.io.stac.search import open_catalog, search
 from geoml.recipe import Query
 from geoml.settings import settings
+from tests.serving import serving
 
 N = 250
 
@@ -137,15 +137,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Habits, str]]:
                 "circle": {**link, "method": "POST", "body": {**body, "token": "0"}},
             }[habits.next]
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    home = f"http://127.0.0.1:{httpd.server_port}"
     monkeypatch.setenv("GEOML_PRIVATE_HOSTS", "true")
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield habits, home
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as httpd:
+        home = f"http://127.0.0.1:{httpd.server_port}"
+        yield habits, home
 
 
 def find(url: str, **more: Any) -> list[str]:

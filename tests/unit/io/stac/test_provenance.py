@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +26,7 @@ from geoml.io.stores import ranges
 from geoml.io.stores.bucket import bucket_of, public_url
 from geoml.recipe import Query
 from tests.integration import fault_server
+from tests.serving import serving
 
 SCENE = testing.Scene(id="scene", data=testing.smooth((1, 128, 128), seed=5), bands=("red",))
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAMADE", "AWS_SECRET_ACCESS_KEY": "made", "AWS_REGION": "us-east-1"}
@@ -51,15 +51,10 @@ class _Proxy(BaseHTTPRequestHandler):
 def asked_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, str]]]]:
     """Who was asked for on the open internet."""
     handler = type("Proxy", (_Proxy,), {"asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield handler.asked
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield handler.asked
 
 
 @pytest.fixture

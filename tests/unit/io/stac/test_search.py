@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from geoml.io.stac import http as stac_http
 from geoml.io.stac.search import Catalog, open_catalog, parse_datetime, read_items, search, write_items
 from geoml.recipe import Query
 from geoml.settings import settings
+from tests.serving import serving
 
 Serve = Callable[[list[dict[str, Any]]], AbstractContextManager[Any]]
 
@@ -373,10 +373,7 @@ def test_a_static_catalog_on_a_web_server(tmp_path: Path) -> None:
     write(tmp_path / "catalog.json", {"type": "Catalog", "id": "c", "links": links})
     write(tmp_path / "astray.json", {"type": "Catalog", "links": [{"rel": "child", "href": "file:///etc/passwd"}]})
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         catalog = open_catalog(f"{url}/catalog.json")
         assert (catalog.kind, catalog.remote, catalog.root) == ("static", True, None)
@@ -386,10 +383,6 @@ def test_a_static_catalog_on_a_web_server(tmp_path: Path) -> None:
             search(open_catalog(f"{url}/astray.json"), query(), from_bbox(0, 0, 1, 1), "2020")
         with pytest.raises(InputError, match="not found"):
             search(open_catalog(f"{url}/missing.json"), query(), from_bbox(0, 0, 1, 1), "2020")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_one_item_or_a_feature_collection_is_a_catalog_too(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from geoml.io.stores import web
 from geoml.io.stores.remote import fetch, scratch
 from geoml.io.tables.regions import load_region
 from tests.integration import fault_server
+from tests.serving import serving
 
 REGION = json.dumps(mapping(box(0, 0, 1, 1))).encode()
 MANY = b"w" * 2**20
@@ -108,17 +109,11 @@ def endless(first: bytes, again: bytes) -> Iterator[str]:
             self.close_connection = True
 
     ended, until = threading.Event(), time.monotonic() + 15
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            ended.set()
 
 
 def test_a_body_that_unpacks_to_nothing_ends_too(server: Any) -> None:
