@@ -196,7 +196,9 @@ def _recipe(training: object) -> Mapping[str, Any]:
 
 def _source(scores: Mapping[str, Any]) -> str:
     split = scores.get("split")
-    return f"on the {split} split of its data" if isinstance(split, str) else "on data that training never saw"
+    if not isinstance(split, str):
+        return "on data that training never saw"
+    return f"on the {split} split of its data" if " " not in split else f"on {split}"
 
 
 def _groups(scores: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], dict[str, float]]]:

@@ -473,7 +473,9 @@ def test_the_run_of_another_model_is_refused_before_anything_is_learnt(
 
 
 def test_models_show_says_the_settings_in_words(by_bands: tuple[Path, str], said: Callable[..., str]) -> None:
-    (settings,) = rows(said("models", "show", by_bands[0] / "model"))["settings"]
+    shown = said("models", "show", by_bands[0] / "model")
+    assert "How well it did, on held-out labels\n" in shown
+    (settings,) = rows(shown)["settings"]
     assert settings.startswith("share of prediction sets that hold the truth 0.9, least probability of a class in a")
     assert settings.endswith("distance to labels yes"), "nothing of a second model, which there is none of"
 
