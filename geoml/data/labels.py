@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from geoml.data.recipe import resolve_vectors
 from geoml.data.target import Target
 from geoml.errors import DataError, InputError
-from geoml.grid.region import polygonal
+from geoml.grid.region import polygonal, utm_crs
 from geoml.io.tables import csv_rows, vectors
 from geoml.recipe import Frozen, Place
 from geoml.texts import listed
@@ -138,8 +138,7 @@ def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
             raise InputError(
                 f"labels {spec.name}: {int((~flat).sum())} geometries without area; set `buffer` in metres"
             )
-        metric = frame.geometry.to_crs(frame.estimate_utm_crs()).buffer(spec.buffer).to_crs(frame.crs)
-        frame.loc[~flat, "geometry"] = metric[~flat]
+        frame.loc[~flat, "geometry"] = _buffered(frame.geometry[~flat], spec.buffer)
     broken = ~frame.geometry.is_valid
     frame.loc[broken, "geometry"] = polygonal(shapely.make_valid(frame.geometry[broken].to_numpy()))
     frame = frame[~frame.geometry.is_empty].reset_index(drop=True)  # a ring without ground
@@ -148,6 +147,16 @@ def read_polygons(spec: VectorLabels, kind: Target) -> gpd.GeoDataFrame:
         raise InputError(f"labels {spec.name}: no field {spec.field!r} in {spec.file}; it has {have}")
     found = kind.of_properties(spec, None if spec.field is None else frame[spec.field].tolist(), len(frame))
     return gpd.GeoDataFrame({"label": found}, geometry=frame.geometry, crs=frame.crs)
+
+
+def _buffered(shapes: gpd.GeoSeries, metres: float) -> gpd.GeoSeries:
+    """Discs and strips, each in the UTM zone of its own place: a file may hold labels of all continents."""
+    at = shapes.to_crs(4326).representative_point()
+    zone = np.array([utm_crs(x, y) for x, y in zip(at.x, at.y, strict=True)])
+    found = shapes.copy()
+    for crs in np.unique(zone).tolist():
+        found[zone == crs] = shapes[zone == crs].to_crs(crs).buffer(metres).to_crs(shapes.crs)
+    return found
 
 
 def features(frame: gpd.GeoDataFrame) -> list[tuple[BaseGeometry, float]]:

@@ -160,6 +160,17 @@ def test_points_and_lines_need_a_buffer(tmp_path):
     assert area.iloc[0] == pytest.approx(np.pi * 400, rel=0.02)
 
 
+def test_a_buffer_is_in_metres_wherever_a_label_lies(tmp_path):
+    """Labels of all continents may stand in one file, which no single plane shows at scale."""
+    places = [Point(-70, 0), Point(0, 45), Point(80, -50), LineString([(140, 10), (140, 11)])]
+    file = vectors(tmp_path, ["water"] * 4, places)
+    found = read_polygons(VectorLabels(file=file, field="kind", buffer=1000), CLASSES)
+    area = [found.crs.get_geod().geometry_area_perimeter(shapely.orient_polygons(g))[0] for g in found.geometry]
+    assert area[:3] == pytest.approx([np.pi * 1e6] * 3, rel=0.01)
+    length = found.crs.get_geod().geometry_length(places[3])
+    assert area[3] == pytest.approx(length * 2000 + np.pi * 1e6, rel=0.01)
+
+
 def test_an_unreadable_file_is_a_data_error(tmp_path):
     (tmp_path / "x.geojson").write_text("{")
     with pytest.raises(DataError, match=r"x\.geojson"):
