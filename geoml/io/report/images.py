@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -91,6 +90,8 @@ def _indexed(picture: Bytes) -> Image.Image | None:
     some = packed.ravel()[:: max(1, packed.size // 10_000)]
     if len(np.unique(some)) > 256:
         return None
+    import pandas as pd  # which commands that only look do without
+
     index, colours = pd.factorize(packed.ravel(), sort=True)  # as np.unique, which sorts every pixel
     if len(colours) > 256:
         return None
