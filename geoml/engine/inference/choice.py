@@ -45,7 +45,11 @@ def asked_of_machine() -> tuple[str, Hashable]:
 
 
 def choose_backend(package: Package, size: int, asked: tuple[str, Hashable]) -> ChosenBackend:
-    """The back end of a package of maps for chips of ``size`` pixels a side; see `backend_for`."""
+    """The back end of a package of maps for chips of ``size`` pixels a side; see `backend_for`. Raises InputError for
+    chips that are too large for its program."""
+    most = getattr(package.module, "largest_side", None)
+    if most is not None and size > most:
+        raise InputError(f"size: {package.card.name} would get {size} pixels a side; its program takes at most {most}")
     again = models.calibrated(package.card.architecture)
     why = "a model that is calibrated on each run would be converted for each" if again else ""
     return backend_for(package.module, package.card.signature, size, asked, torch_since=why)

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 import geoml
 from geoml import testing
 from geoml.engine.importers._network import MOST
+from geoml.engine.inference.choice import asked_of_machine, choose_backend
 from geoml.engine.inference.predict import Predictor
 from geoml.engine.packages import exported, package
 from geoml.engine.pixels import Pixels
-from geoml.errors import DataError, ModelError
+from geoml.errors import DataError, InputError, ModelError
 from geoml.grid.plane import Window
 from geoml.io.cards import mlm
 from geoml.io.stores import store
@@ -115,6 +116,8 @@ def test_other_sizes_are_padded_and_cropped(
     if most:
         with pytest.raises(ModelError, match="at most 256"):
             module(torch.zeros(1, 2, 64, 257))
+        with pytest.raises(InputError, match=r"size: .* would get 300 pixels a side; its program takes at most 256"):
+            choose_backend(package.load(tmp_path), 300, asked_of_machine())
 
 
 def test_a_program_too_small_for_chips_with_a_halo_is_blended(tmp_path: Path) -> None:
