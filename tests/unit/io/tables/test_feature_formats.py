@@ -20,8 +20,9 @@ from geoml.io.tables.geoparquet import bbox_column, write_in_order
 ROWS = 50
 
 
-def table(path: Path, *, several: bool) -> Path:
+def table(path: Path, *, several: bool, degrees: float = 1.0) -> Path:
     shapes = np.array([shapely.box(k, 1, k + 0.5, 2) for k in range(ROWS)], object)
+    shapes = shapely.transform(shapes, lambda at: at * degrees)
     if several:
         shapes[3] = shapely.MultiPolygon([shapely.box(-180, 0, -179, 1), shapely.box(179, 0, 180, 1)])
     when = pa.array([dt.datetime(2024, 6, 1, 12, tzinfo=dt.UTC), None] * (ROWS // 2), pa.timestamp("us", "UTC"))
@@ -69,7 +70,7 @@ def test_equal_rows_give_equal_bytes_and_nothing_else_is_left(tmp_path: Path, ki
 
 
 def test_pmtiles_have_all_ids(tmp_path: Path) -> None:
-    path = table(tmp_path / "features.parquet", several=False)
+    path = table(tmp_path / "features.parquet", several=False, degrees=0.01)  # larger ones fill tiles by the thousand
     made = write_as(path, "pmtiles")
     assert made.read_bytes()[:7] == b"PMTiles"
     assert set(pyogrio.read_dataframe(made)["id"]) == {f"a{k}" for k in range(ROWS)}
