@@ -121,29 +121,34 @@ def _digits(metres: float) -> int:
     return max(2, min(8, math.ceil(-math.log10(metres / 111_320 / 10))))
 
 
+def _place(metres: float) -> int:
+    """Bytes of a place of a ring as text, at most."""
+    return len("[-89., -179.], ") + 2 * _digits(metres)
+
+
 def _size(parts: list[Rings], metres: float) -> int:
     """Bytes as text at most: nothing is written out only to be measured."""
-    place = len("[-89., -179.], ") + 2 * _digits(metres)
+    place = _place(metres)
     return sum(2 + sum(4 + place * len(ring) for ring in part) for part in parts)
 
 
 def _drawn(geometries: Sequence[bytes | None], metres: float, turned: bool) -> list[list[Rings] | None]:
     """The rings of each part of geometries in WKB; None for one that is too large however coarse it is."""
     shapes = shapely.from_wkb(np.array(geometries, object))
-    found: list[list[Rings] | None] = [*rings(shapes, metres, turned)]
-    for number, parts in enumerate(found):
-        if parts is not None and _size(parts, metres) > BYTES // 4:
-            found[number] = _coarser(shapes[number], metres, turned)
-    return found
+    small = shapely.get_num_coordinates(shapes) * _place(metres) <= BYTES // 4
+    drawn = iter(rings(shapes[small], metres, turned))
+    # giants one after the other, so that what is cut of one is gone before the next
+    return [next(drawn) if few else _coarser(shape, metres, turned) for shape, few in zip(shapes, small, strict=True)]
 
 
 def _coarser(shape: BaseGeometry, metres: float, turned: bool) -> list[Rings] | None:
+    """As fine as fits."""
     for _ in range(COARSER):
-        metres *= 2
-        shape = _without_small(shape)
         (found,) = rings([shape], metres, turned)
         if _size(found, metres) <= BYTES // 4:
             return found
+        metres *= 2
+        shape = _without_small(shape)
     return None
 
 

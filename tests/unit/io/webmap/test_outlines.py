@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import tracemalloc
 from pathlib import Path
 
 import geopandas
@@ -83,6 +84,23 @@ def test_a_giant_is_simplified_and_the_largest_stay(tmp_path: Path, monkeypatch:
         assert shapely.Polygon(outer).equals(box(0, 0, 4, 1))
         assert any(shapely.Polygon(ring).equals(lake) for ring in inner)
     assert all(shown)
+
+
+def test_memory_is_that_of_one_giant_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES", 100_000)
+    at = np.arange(0.01, 0.99, 0.02)
+    holes = [box(x, y, x + 0.01, y + 0.01).exterior for x in at for y in at]
+    giants = [
+        shapely.transform(shapely.Polygon(box(0, 0, 1, 1).exterior, holes), lambda c, k=k: c + k) for k in range(8)
+    ]
+    peaks = []
+    for count in (1, 8):
+        path = table(tmp_path / f"{count}.parquet", giants[:count], id=[str(k) for k in range(count)])
+        tracemalloc.start()
+        assert outlines_of(path, "", 10.0, turned=False)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
 
 
 def test_what_no_page_can_hold_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
